@@ -81,6 +81,11 @@ def _of_engine(engine: str, text: str) -> str:
     return dict(part.split("=", 1) for part in text.split(",") if "=" in part).get(engine, "")
 
 
+def named_for(engine: str, text: str) -> bool:
+    """Whether a flag or variable names a Python for just this engine."""
+    return by_engine(text) and bool(_of_engine(engine, text))
+
+
 def by_engine(text: str) -> bool:
     """Whether a flag or variable names Pythons by engine: `trl=P`."""
     return re.match(r"[a-z][\w-]*=", text) is not None

@@ -41,7 +41,11 @@ if os.environ.get("CI"):
 sys.setrecursionlimit(20_000)  # as ftc does
 
 
-NOWHERE = {"FTC_ENGINE_PYTHON": "nowhere/bin/python"}
+AMPLE = {"FTC_MAIN_MEMORY": str(10**12)}
+"""Main memory in which every recipe of the tests fits, so that none is warned of on a small machine."""
+os.environ.update(AMPLE)
+
+NOWHERE = {"FTC_ENGINE_PYTHON": "nowhere/bin/python", **AMPLE}
 """No engine: versions are those a clean checkout has, and nothing is missing in it."""
 
 

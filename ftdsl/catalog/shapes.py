@@ -152,6 +152,7 @@ class EngineDetail(_Strict):
 
     match: str
     say: str
+    help: str | None = None
 
 
 class EngineError(_Strict):

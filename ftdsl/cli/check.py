@@ -22,6 +22,7 @@ from ftdsl.cli.common import (
     retyped,
     rewrite,
     stdin_text,
+    width,
 )
 from ftdsl.printable import one_line, typed
 from ftdsl.record import frozen
@@ -219,7 +220,7 @@ def _text(diagnostics: list[Diagnostic], results: list[FileResult], args: argpar
     from ftdsl.diagnostics.render_text import render, summary
 
     if diagnostics:
-        print(render(diagnostics, color=color(sys.stdout)))
+        print(render(diagnostics, color=color(sys.stdout), width=width(sys.stdout)))
     if counts := summary(diagnostics):
         print(f"\n{counts}")
     if args.quiet:

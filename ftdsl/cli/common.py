@@ -48,13 +48,30 @@ def color(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def show(sink: Sink, stream: TextIO | None = None) -> None:
-    """Print all diagnostics as text, by default on stderr."""
+def width(stream: TextIO) -> int:
+    """Columns of a terminal; those of `render` for a file or pipe."""
+    from ftdsl.diagnostics.render_text import WIDTH
+
+    if not stream.isatty():
+        return WIDTH
+    declared = os.environ.get("COLUMNS", "")
+    if declared.isdecimal() and int(declared):
+        return int(declared)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or WIDTH
+    except OSError:
+        return WIDTH
+
+
+def show(sink: Sink, stream: TextIO | None = None, *, without: str = "") -> None:
+    """Print all diagnostics as text, by default on stderr. without: the code of lists that are left out."""
     from ftdsl.diagnostics.render_text import render
 
     stream = stream or sys.stderr
-    if len(sink):
-        print(render(sink.ordered(), color=color(stream)), file=stream)
+    if diagnostics := [
+        diagnostic for diagnostic in sink.ordered() if diagnostic.code != without or not diagnostic.notes
+    ]:
+        print(render(diagnostics, color=color(stream), width=width(stream)), file=stream)
 
 
 def recipe_path(text: str) -> Path:

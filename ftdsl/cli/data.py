@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftdsl.cli.common import add_recipe_arguments, color, options_of, print_json, recipe_path, retyped, show
+from ftdsl.cli.common import add_recipe_arguments, color, options_of, print_json, recipe_path, retyped, show, width
 
 if TYPE_CHECKING:
     from ftdsl.engines.jobs import Job
@@ -143,5 +143,8 @@ def _refuse(job: Job, compiled: Compiled, fault: Fault) -> int:
     from ftdsl.diagnostics.render_text import render
     from ftdsl.run.faults import diagnostic
 
-    print(render([diagnostic(fault, job.key, compiled.plan)], color=color(sys.stderr)), file=sys.stderr)
+    print(
+        render([diagnostic(fault, job.key, compiled.plan)], color=color(sys.stderr), width=width(sys.stderr)),
+        file=sys.stderr,
+    )
     return 1

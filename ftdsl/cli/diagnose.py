@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ftdsl.cli import diagnose_rows
 from ftdsl.cli.common import (
@@ -20,6 +20,7 @@ from ftdsl.cli.common import (
     read_exactly,
     rewrite,
 )
+from ftdsl.cli.examined import document, remedies_in
 
 if TYPE_CHECKING:
     from ftdsl.diagnose.examined import Examined
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
             continue
         if args.rows:
             return diagnose_rows.run(args, examined)
-        results.append((examined, _remedies(examined)))
+        results.append((examined, remedies_in(examined)))
     if args.apply is not None:
         return 2 if failed else _apply(args, results[0][1])
     if args.json:
@@ -94,19 +95,6 @@ def run_of(text: str, args: argparse.Namespace) -> Path | None:
 
     seen = look(home_of_file(argparse.Namespace(**{**vars(args), "file": text})))
     return seen.progress.folder if seen else None
-
-
-def _remedies(examined: Examined) -> Remedies:
-    """What the recipe of the run can do about it, as it is now; nothing where the path is no run of ours."""
-    from ftdsl.pipeline import check
-    from ftdsl.run.recipe_of import recipe_of
-    from ftdsl.run.remedies import Remedies, remedies_of
-    from ftdsl.session import Session
-
-    if not examined.ailing or (origin := recipe_of(examined.path)) is None:
-        return Remedies()
-    plan = check(origin.recipe, origin.options, Session()).plan
-    return remedies_of(examined, origin.recipe, plan) if plan else Remedies()
 
 
 # --- for a person
@@ -154,36 +142,6 @@ def _hint(args: argparse.Namespace, results: list[tuple[Examined, Remedies]]) ->
         print(f"next: ftc diagnose {typed(args.paths[0])} --apply 1 --diff", file=sys.stderr)
     elif findings:
         print(f"next: ftc explain {findings[0].code}", file=sys.stderr)
-
-
-# --- for a program
-
-
-def document(examined: Examined, remedies: Remedies) -> dict[str, Any]:
-    """A path as data; changes are numbered as --apply takes them."""
-    from ftdsl.diagnose.causes import as_data as cause_as_data
-    from ftdsl.diagnose.judge import as_data
-
-    number = 0
-    trainings = []
-    for training in examined.trainings:
-        findings = []
-        for finding in training.findings:
-            changes = remedies.changes(training, finding)
-            numbered = [
-                {"number": number + at, "text": change.text, "key": change.key, "value": change.value}
-                for at, change in enumerate(changes, 1)
-            ]
-            number += len(changes)
-            findings.append({**as_data(finding), "recipe": remedies.line(training.key, finding.keys) or None,
-                             "remedy": training.remedy(finding), "changes": numbered or as_data(finding)["changes"]})  # fmt: skip
-        cause = training.cause
-        trainings.append({
-            "source": training.curves.source, "stage": training.key or None, "steps": len(training.curves.loss),
-            "healthy": training.enough and not findings and cause is None, "findings": findings,
-            "cause": {**cause_as_data(cause), "recipe": remedies.line(training.key, cause.keys) or None} if cause else None,
-        })  # fmt: skip
-    return {"path": examined.path.as_posix(), "healthy": not examined.ailing, "trainings": trainings}
 
 
 # --- changes

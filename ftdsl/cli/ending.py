@@ -7,13 +7,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ftdsl.cli.common import color
+from ftdsl.cli import run_diagnosis
+from ftdsl.cli.common import color, width
 from ftdsl.diagnostics import Diagnostic, Severity
 from ftdsl.diagnostics.render_text import render
 from ftdsl.diagnostics.view import view
 from ftdsl.observe import table
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
 from ftdsl.observe.study import StudyPicture, headline, rows
+from ftdsl.observe.sweep import sweeps
 from ftdsl.observe.text import duration
 from ftdsl.run import faults
 from ftdsl.run.launchers.log import last_lines
@@ -42,12 +44,14 @@ def show_outcome(outcome: Outcome, *, smoke: bool, recipe: str) -> None:
     _show_problems(outcome)
     if smoke:
         print(_smoke_line(outcome, progress))
+    for text in run_diagnosis.lines(progress):
+        print(text, file=sys.stderr)
     print(_next(outcome, progress, recipe, smoke=smoke), file=sys.stderr)
 
 
 def _show_problems(outcome: Outcome) -> None:
     if outcome.problems:
-        print(f"\n{render(outcome.problems, color=color(sys.stderr))}\n", file=sys.stderr)
+        print(f"\n{render(outcome.problems, color=color(sys.stderr), width=width(sys.stderr))}\n", file=sys.stderr)
 
 
 def study_lines(picture: StudyPicture, most: int = 20) -> list[str]:
@@ -89,9 +93,23 @@ def _next(outcome: Outcome, progress: RunProgress, file: str, *, smoke: bool) ->
         return f"a gate failed: {stages}. next: train longer, or change the gate"
     if smoke:
         return f"next: ftc run {file}, on the machine with its hardware"
+    return _results(progress)
+
+
+def _results(progress: RunProgress) -> str:
+    """Where the model is; of a sweep the best one, if a score says which that is."""
     models = [s for s in progress.stages if s.result and s.result.kind in ("model", "adapter") and s.kind != "scratch"]
-    result = models[-1].result if models else None
-    return f"next: the result is in {(progress.folder / result.path).as_posix()}" if result else ""
+    if not models:
+        return ""
+    last = models[-1]
+    if "@" in last.key:
+        name = last.key.partition("@")[0]
+        best = next((sweep.best for sweep in sweeps(progress) if sweep.name == name), None)
+        if best is None:
+            return f"next: the results of {name} are in {progress.folder.as_posix()}, a folder for each run"
+        last = best
+    assert last.result is not None
+    return f"next: the result is in {table.result_path(progress.folder, last.result.path)}"
 
 
 def show_all(outcomes: Sequence[Outcome]) -> None:
@@ -146,6 +164,7 @@ def _document(outcome: Outcome, *, smoke: bool) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 3),
         "stages": [_stage(stage, progress) for stage in progress.stages] if progress else [],
         "problems": view(_loud(outcome)),
+        "diagnoses": run_diagnosis.document(progress) if progress else {},
     }
     if outcome.study is not None:
         document["study"] = outcome.study.document()

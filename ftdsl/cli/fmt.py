@@ -28,8 +28,14 @@ def _format_file(name: str, args: argparse.Namespace) -> int:
     from ftdsl.diagnostics import Sink
     from ftdsl.language.format import FormatError, format_text
     from ftdsl.language.parser import parse
+    from ftdsl.language.resolve.load import kind_of_other, report_other
+    from ftdsl.session import Session
     from ftdsl.source import Source
 
+    if name != "-" and (kind := kind_of_other(Path(name))):
+        report_other(name, kind, session := Session())
+        show(session.sink)
+        return 1
     before = read_stdin() if name == "-" else read_exactly(Path(name))
     if before is None:
         return 1

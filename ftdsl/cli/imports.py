@@ -131,9 +131,14 @@ def _report(made: Imported, notes: Sequence[Note], args: argparse.Namespace) -> 
     if args.verify:
         _differences(made)
     problems = [diagnostic for diagnostic in made.diagnostics if diagnostic.severity.value == "error"]
-    for diagnostic in problems:
-        print(f"still wrong: {comment(masked(diagnostic.message, made.secrets, names=False))}", file=out)
+    for message in dict.fromkeys(diagnostic.message for diagnostic in problems):
+        print(f"still wrong: {comment(masked(message, made.secrets, names=False))}", file=out)
     target = args.output or "recipe.ft"
+    if not made.checked.jobs and not problems:
+        files = " ".join(name for name in args.files if name != "-")
+        print(f"next: add a stage (`sft {{ … }}`) to {target}: nothing here trains; or import the file that does with it: "
+              f"ftc import TRAIN.yaml {files}".rstrip(), file=out)  # fmt: skip
+        return
     print(f"next: ftc {'run' if args.output and not problems else 'check'} {target}", file=out)
 
 

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from ftdsl import __version__
-from ftdsl.cli.streams import OutputError, Stream, guarded
+from ftdsl.cli.streams import ENCODING, OutputError, Stream, guarded
 
 VERBS = (
     "init",
@@ -120,6 +120,8 @@ def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `ftc`. Never lets a traceback out, unless FTC_TRACEBACK is set."""
+    if argv is None and sys.getfilesystemencoding() != "utf-8":
+        _again_in_utf8()
     given = sys.argv[1:] if argv is None else argv
     with guarded() as out:
         try:
@@ -130,6 +132,15 @@ def main(argv: list[str] | None = None) -> int:
             status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
         lost = _lost(out)
         return status or int(lost)
+
+
+def _again_in_utf8() -> None:
+    """Start again in Python's UTF-8 mode: in a locale of ASCII alone no path of a recipe with other characters can be opened.
+    What is printed stays in the locale's encoding. Returns where that cannot be.
+    """
+    env = {**os.environ, "PYTHONUTF8": "1", ENCODING: getattr(sys.stdout, "encoding", None) or "ascii"}
+    with suppress(OSError):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], env)
 
 
 def _lost(out: Stream) -> bool:

@@ -190,7 +190,9 @@ def _called(*arguments: str) -> dict[str, Any]:
 def _started(*arguments: str) -> dict[str, Any]:
     """A verb in a process of its own: it handles signals, and may outlive this server."""
     command = [sys.executable, "-m", "ftdsl.cli.main", *_checked(arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", check=False, stdin=subprocess.DEVNULL
+    )
     return _answer(done.returncode, done.stdout, done.stderr)
 
 

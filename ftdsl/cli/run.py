@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ftdsl.cli.common import add_recipe_arguments, keep_lock, options_of, recipe_path, retyped, show
 
 if TYPE_CHECKING:
+    from ftdsl.diagnostics import Sink
     from ftdsl.language.resolve.resolve import Options
     from ftdsl.observe.progress import View
     from ftdsl.run.outcome import Outcome
@@ -120,7 +121,8 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
         from ftdsl.search.trial import representative
 
         compiled, session = representative(source)
-    show(session.sink)
+    show(session.sink, without=CHOSEN)
+    _count_choices(session.sink, retyped(file, args))
     outcome.diagnostics = list(session.sink.ordered())
     if compiled is None:
         if not session.sink.failed:
@@ -178,10 +180,22 @@ def _all_done(file: str, path: Path, options: Options, args: argparse.Namespace)
     home = home_of(path, checked.plan.recipe.name, options)
     outcome = outcome_of(checked.plan, checked.jobs, lock, home, view_of(plain=True), session)
     if outcome is not None:
-        show(session.sink)
+        show(session.sink, without=CHOSEN)
         outcome.file, outcome.began, outcome.diagnostics = file, began, list(session.sink.ordered())
         outcome.ended(outcome.status)
     return outcome
+
+
+CHOSEN = "FT700"
+"""What a recipe leaves open, which `ftc check` and `ftc plan` list: here they would come before every run."""
+
+
+def _count_choices(sink: Sink, recipe: str) -> None:
+    """One line instead of them. recipe: as it is typed, with the options of its variant."""
+    count = sum(len(diagnostic.notes) for diagnostic in sink if diagnostic.code == CHOSEN)
+    if count and not sink.failed:
+        are = "values are" if count > 1 else "value is"
+        print(f"{count} {are} chosen for you; ftc plan {recipe} shows them", file=sys.stderr)
 
 
 def _searched(path: Path, options: Options, compiled: Compiled | None, args: argparse.Namespace) -> TrialSource | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import os
@@ -10,6 +11,34 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from ftdsl.printable import printable, with_colors
+
+PLAIN = {
+    "…": "...", "→": "->", "←": "<-", "⇒": "=>", "↑": "^", "↓": "v", "×": "x", "·": ".", "•": "*", "–": "-", "—": "-", "−": "-",
+    "“": "'", "”": "'", "„": "'", "‘": "'", "’": "'", "≥": ">=", "≤": "<=", "≈": "~", "±": "+-", "µ": "u", "\u00a0": " ",
+    "✓": "+", "✔": "+", "✗": "x", "✘": "x", "█": "#", "▓": "=", "▒": "-", "░": ".", "▚": "%", "▞": "&", "▤": "+", "▥": "+",
+    "■": "#", "▌": "|", "⟦": "[[", "⟧": "]]", "\ufffd": "?",
+    "▁": "_", "▂": "_", "▃": "-", "▄": "-", "▅": "=", "▆": "=", "▇": "#",
+    **dict.fromkeys("─━═╌╍┄┅┈┉╴╶╸╺╼╾", "-"), **dict.fromkeys("│┃║╎╏┆┇┊┋", "|"),
+    **dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╰╯┏┓┗┛┣┫┳┻╋╔╗╚╝╠╣╦╩╬", "+"), **dict.fromkeys("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "*"),
+}  # fmt: skip
+"""What is written for a sign that an encoding such as ASCII or cp1252 has not. No quotes: it may be part of JSON."""
+
+IN_PLAIN = "ftdsl.plain"
+
+ENCODING = "FTC_STREAM_ENCODING"
+"""Variable with the encoding of the standard streams for a process that was started again in UTF-8 mode; it is not inherited."""
+
+
+def _in_plain(error: UnicodeError) -> tuple[str, int]:
+    """A handler of encoding errors: signs by `PLAIN`, other characters escaped as JSON has them."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(PLAIN.get(sign) or _escaped(sign) for sign in error.object[error.start : error.end]), error.end
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 class OutputError(OSError):
@@ -34,8 +63,18 @@ class Stream(io.TextIOBase):
         return self._write(self._clean(text))
 
     def write_exactly(self, text: str) -> int:
-        """Write a file's text: unchanged to a file or pipe, escaped on a terminal. Raises: BrokenPipeError, OutputError."""
-        return self.write(text) if self.isatty() else self._write(text)
+        """Write a file's text: unchanged and in UTF-8 to a file or pipe, escaped on a terminal. Raises: BrokenPipeError,
+        OutputError.
+        """
+        if self.isatty():
+            return self.write(text)
+        buffer = getattr(self.raw, "buffer", None)
+        if buffer is None or self.encoding.lower().replace("-", "") == "utf8":
+            return self._write(text)
+        with self._reporting_write_errors():
+            self.raw.flush()  # type: ignore[union-attr]
+            buffer.write(text.encode("utf-8", "surrogatepass"))
+        return len(text)
 
     def _write(self, text: str) -> int:
         with self._reporting_write_errors():
@@ -88,7 +127,7 @@ class Stream(io.TextIOBase):
 
     @property
     def errors(self) -> str:  # type: ignore[override]
-        return "backslashreplace"
+        return IN_PLAIN
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.raw, name)
@@ -98,10 +137,11 @@ class Stream(io.TextIOBase):
 def guarded() -> Iterator[Stream]:
     """Wrap stdout and stderr in a `Stream`. Returns: that of stdout."""
     _hold_descriptors()
-    before = sys.stdout, sys.stderr
+    codecs.register_error(IN_PLAIN, _in_plain)
+    before, encoding = (sys.stdout, sys.stderr), os.environ.pop(ENCODING, None)
     for stream in before:
         if isinstance(stream, io.TextIOWrapper):  # a terminal may not support every character
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(encoding=encoding, errors=IN_PLAIN)
     out = Stream(before[0], "stdout", chatter=False)
     sys.stdout, sys.stderr = out, Stream(before[1], "stderr", chatter=True)
     try:

@@ -31,33 +31,38 @@ class Cause:
     line: int = 0
 
 
-def cause_of(text: str, context: str = "") -> Cause | None:
+def cause_of(text: str, context: str = "", before: str = "") -> Cause | None:
     """The first entry of the table that matches; None where none does. context: the same text with the lines of source code
-    that a traceback quotes, in which only details are looked for.
+    that a traceback quotes, in which only details are looked for; before: what was printed last before it, for details too.
     """
     context = context or text
     for name, entry in catalog.faults().items():
-        if (match := re.search(entry["match"], text)) and re.search(entry.get("near", ""), context):
-            details = [
-                detail for group in entry.get("details", ()) if (detail := _detail(group, context, match.start()))
-            ]
-            say = "; ".join([_filled(entry["say"], match), *details])
+        if (match := re.search(entry["match"], text, re.MULTILINE)) and re.search(entry.get("near", ""), context):
+            groups = [_detail(group, context, match.start(), before) for group in entry.get("details", ())]
+            details = [detail for detail in groups if detail is not None]
+            more = [_filled(detail["say"], where) for detail, where in details]
+            say = "; ".join([_filled(entry["say"], match).strip(), *more])
+            help = next((detail["help"] for detail, _ in details if "help" in detail), entry["help"])
             line = text.count("\n", 0, match.start()) + 1
-            return Cause(name, say, tuple(entry["keys"]), _filled(entry["help"], match), entry.get("code", CODE), line)
+            return Cause(name, say, tuple(entry["keys"]), _filled(help, match), entry.get("code", CODE), line)
     return None
 
 
 AROUND = 20_000
 """Characters before and after a message in which its details are looked for: a traceback is shorter."""
+LAST = 400
+"""Characters before the first line at which something broke that say what was going on: a progress bar."""
 
 
-def _detail(alternatives: Sequence[Mapping[str, str]], text: str, at: int) -> str:
-    """What the first of these patterns that matches near the message adds; "" where none does."""
-    near = text[max(0, at - AROUND) : at + AROUND]
+def _detail(
+    alternatives: Sequence[Mapping[str, str]], text: str, at: int, before: str
+) -> tuple[Mapping[str, str], re.Match[str]] | None:
+    """The first of these patterns that matches near the message, and where; None where none does."""
+    near = (before if at < AROUND else "") + text[max(0, at - AROUND) : at + AROUND]
     for alternative in alternatives:
         if match := re.search(alternative["match"], near):
-            return _filled(alternative["say"], match)
-    return ""
+            return alternative, match
+    return None
 
 
 def _filled(text: str, match: re.Match[str]) -> str:
@@ -83,7 +88,8 @@ _BROKE = re.compile(
     rf"Traceback \(most recent call last\)|{_ERROR}(?::|$)"
     r"|exitcode\s*: -?\d|\bKilled\b|oom-kill|OOM ?Killed|Segmentation fault|Fatal Python error|Bus error|\(SIG[A-Z]{3,5}\)"
     r"|slurmstepd: error|srun: error|core dumped|returned non-zero exit|return code = -?[1-9]|terminated with signal"
-    r"|\[E[\d ][^\]\n]{0,80}\.cpp:\d+\]|terminate called after",
+    r"|\[E[\d ][^\]\n]{0,80}\.cpp:\d+\]|terminate called after"
+    r"|^[\w./-]+: error: (?:argument |unrecognized arguments|the following arguments)",
     re.MULTILINE,
 )
 _LAST = re.compile(rf"{_ERROR}(?:: (?P<text>.+))?$", re.MULTILINE)
@@ -115,7 +121,7 @@ def cause_in_log(text: str) -> Cause | None:
         return None
     start = text.rfind("\n", 0, broke.start()) + 1
     rest = text[start:]
-    cause = cause_of(_spoken(rest), rest)
+    cause = cause_of(_spoken(rest), rest, text[max(well, start - LAST) : start])
     if cause is not None:
         line = 0 if skipped else cause.line + text.count("\n", 0, start)
         return replace(cause, message=masked(printable(cause.message)), line=line)

@@ -117,11 +117,11 @@ def _broken_without_steps(path: Path) -> list[Training]:
 
 
 def _end_of(log: Path) -> str:
-    """The end of a log as text; "" where there is none."""
+    """The end of a log as text, of the last start of its stage; "" where there is none."""
     try:
         with open_regular(log) as handle:
             size = handle.seek(0, 2)
             handle.seek(max(0, size - 2 * LATEST))
-            return handle.read(2 * LATEST).decode("utf-8", "replace")
+            return events.since_last_start(handle.read(2 * LATEST).decode("utf-8", "replace"))
     except OSError:
         return ""

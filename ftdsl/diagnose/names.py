@@ -9,7 +9,7 @@ from typing import Any
 
 STEPS = (
     "step", "current_steps", "global_step", "train/global_step", "trainer/global_step", "train/step", "global_steps",
-    "iteration", "iter", "completed_steps", "update", "num_updates", "_step",
+    "iteration", "iter", "completed_steps", "update", "num_updates", "global_step/max_steps", "_step",
 )  # fmt: skip
 """Keys of the optimizer step, the first that is there counts; `_step` of W&B counts its own calls."""
 _HELD_OUT = re.compile(
@@ -38,11 +38,12 @@ _NAMES = {
 _KINDS = (
     ("throughput",
     re.compile(r"(?:^|[/_])(?:tok(?:en)?s?|samples?|iter(?:ation)?s?|steps?|it)(?:_per_|/|_?p)(?:s|sec|second)(?:\W|_|$)"
-    r"|^train_speed\(iter/s\)$|^t[gp]s$")), ("seconds",
-    re.compile(r"(?:^|[/_])(?:step|iter(?:ation)?)_time(?:_m?s|_sec(?:onds)?)?$"
-    r"|(?:^|[/_])(?:m?s|sec(?:ond)?s?|time)_?(?:per_|/)(?:step|it(?:er(?:ation)?)?)(?:_m?s)?$")), ("memory",
+    r"|^tokens/train_per_sec|^train_speed\(iter/s\)$|^t[gp]s$")), ("seconds",
+    re.compile(r"(?:^|[/_])(?:step|iter(?:ation)?)_(?:time|timing)(?:_m?s|_sec(?:onds)?|_in_m?s|_\(m?s\))?$"
+    r"|(?:^|[/_])(?:m?s|sec(?:ond)?s?|time)_?(?:per_|/)(?:step|it(?:er(?:ation)?)?)(?:_m?s|_\(m?s\))?$")), ("memory",
     re.compile(r"^(?:(?:gpu|cuda|vram|device|peak|max|cpu|rss|host|process|torch)[/_.]?)*(?:mem(?:ory)?|vram|rss)"
-    r"(?:[/_](?:allocated|reserved|used|usage|gpu))?[/_ ]?\(?(?:[gmk]i?b|bytes)?\)?$")), )  # fmt: skip
+    r"(?:[/_](?:max|peak|device|mem|active|alloc(?:ated)?|reserved|used|usage|gpu))*[/_ ]?\(?(?:[gmk]i?b|bytes)?\)?$")),
+)  # fmt: skip
 """Series that nobody calls alike -> how their names are made. Units do not matter: what is asked is whether they grow."""
 SKIPPED = frozenset(
     (*STEPS, "total_steps", "total_flos", "percentage", "remaining_time", "remaining", "event", "time", "schema", "_timestamp",

@@ -74,9 +74,15 @@ def measure(value: object) -> float | None:
         return None
 
 
+_CLOCKS = (
+    re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)"),
+    re.compile(r"(?:(\d+)d ?)?(?:(\d+)h ?)?(?:(\d+)m ?)?(\d+)s"),
+)
+
+
 def _seconds(value: object) -> object:
-    """`1 day, 2:03:04` or `0:00:12` in seconds."""
-    match = re.fullmatch(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)", str(value))
+    """`1 day, 2:03:04`, `0:00:12` or `1h 2m 3s` in seconds."""
+    match = next((fits for form in _CLOCKS if (fits := form.fullmatch(str(value)))), None)
     if match is None:
         return value
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
@@ -167,9 +173,15 @@ def of_document(document: Mapping[str, Any], path: Path, config: Mapping[str, An
 def _step(row: Mapping[str, Any]) -> int | None:
     for name in STEPS:
         value = row.get(name)
+        if isinstance(value, str) and (match := _OF_SO_MANY.fullmatch(value)):
+            return int(match[1])
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
             return int(value)
     return None
+
+
+_OF_SO_MANY = re.compile(r"(\d{1,15})/\d{1,15}")
+"""`5/100`, as ms-swift writes a step."""
 
 
 def _of_lines(content: bytes, path: Path, config: Mapping[str, Any]) -> Curves:

@@ -13,7 +13,8 @@ from ftdsl.diagnose.names import STEPS, canonical, in_bytes
 _NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?|nan|inf|NaN|Infinity|Inf)"
 _ROW = re.compile(r"\{(?=[^{}]{0,2000}['\"](?:\w+/)?(?:\w+_)?loss['\"])[^{}]{1,2000}\}")
 """The Trainer prints `{'loss': 0.5, 'grad_norm': 1.0, 'learning_rate': 1e-05, 'epoch': 0.1}`; 5.x quotes the numbers."""
-_ITEM = re.compile(rf"['\"]([\w/.@-]+)['\"]\s*:\s*['\"]?({_NUMBER})['\"]?\s*[,}}]")
+_ITEM = re.compile(rf"['\"]([\w/.@() -]+)['\"]\s*:\s*['\"]?({_NUMBER})(?:/\d+)?['\"]?\s*[,}}]")
+"""A name and its number; `5/100` is a step of so many."""
 _BAR = re.compile(r"(?:\||\s)(\d+)/(\d+) \[(?:(?:(\d+):)?(\d+):(\d\d)<)?[^\]\n]{3,200}\]")
 """A progress bar: `12%|#2 | 12/100 [00:10<01:13,  1.20it/s]`, also with values behind the speed. Its time is that since the
 start."""
@@ -26,9 +27,11 @@ _WANTED = (
     r"(?:(?:train(?:ing)?|val(?:id(?:ation)?)?|eval(?:uation)?|test|held[ _-]?out|lm|total|mean|avg|average|ce|reduced)[ _/])*"
     r"loss(?:[ _/](?:train|val|valid|validation|eval)\b)?"
     r"|(?:total[ _]|global[ _])?grad(?:ient)?[ _-]?norm|gnorm|learning[ _-]rate|lr|epoch|memory|tps|step_time|iter_time"
-    r"|samples_per_sec(?:ond)?|tokens_per_sec(?:ond)?(?:_per_gpu)?"
+    r"|samples(?:_per_|/)sec(?:ond)?|tok(?:en)?s?(?:_per_|/)s(?:ec(?:ond)?)?(?:_per_gpu)?"
+    r"|elapsed time per iteration \(m?s\)|train_step_timing(?: in s)?|iter time \(m?s\)"
+    r"|(?:peak_|gpu_|max_)?mem(?:ory)?(?:_(?:active|alloc(?:ated)?|reserved|used))?"
 )
-_FIELD = re.compile(rf"(?<![\w/.-])({_WANTED})\b[\s:=|]{{1,6}}({_NUMBER})(?![\d.])", re.IGNORECASE)
+_FIELD = re.compile(rf"(?<![\w/.-])({_WANTED})(?!\w)[\s:=|]{{1,6}}({_NUMBER})(?![\d.])", re.IGNORECASE)
 _SPLIT = re.compile(r"(loss) (\w+)", re.IGNORECASE)
 _DECORATED = re.compile(r"\x1b\[[0-9;]*m")
 LONGEST = 5000

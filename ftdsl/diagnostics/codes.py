@@ -104,6 +104,7 @@ CODES = {
     "FT120": "prefetch-without-workers",
     "FT121": "duration-set-twice",
     "FT122": "zero-interval",
+    "FT123": "stream-read-again",
     # FT2xx precision, quantisation, attention
     "FT201": "fp16-and-bf16",
     "FT202": "quantised-base-not-trainable",
@@ -186,6 +187,7 @@ CODES = {
     "FT436": "rate-of-the-file",
     "FT437": "processes-that-cannot-be",
     "FT438": "wraps-another-model",
+    "FT439": "more-processes-than-gpus",
     # FT5xx data and templates
     "FT501": "file-not-found",
     "FT502": "wrong-data-for-stage",
@@ -253,6 +255,7 @@ CODES = {
     "FT638": "template-without-marks",
     "FT639": "reward-model-of-another-kind",
     "FT640": "adapter-needs-newer-peft",
+    "FT641": "nothing-to-do",
     # FT7xx memory, disk, choices made for the author
     "FT700": "chosen-for-you",
     "FT701": "does-not-fit",

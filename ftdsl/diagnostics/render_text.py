@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 from unicodedata import east_asian_width
 
 from ftdsl.diagnostics.model import Diagnostic
@@ -11,9 +12,22 @@ from ftdsl.diagnostics.view import DiagnosticView, ExcerptView, count, view
 _COLORS = {"error": "1;31", "warning": "1;33", "info": "1;36", "frame": "34", "second": "36", "bold": "1"}
 
 
-def render(diagnostics: Iterable[Diagnostic], *, color: bool = False) -> str:
-    """All diagnostics, separated by blank lines; infos without the source line."""
-    return "\n\n".join(_diagnostic_text(diagnostic, _Paint(color)) for diagnostic in view(diagnostics))
+WIDTH = 140
+"""Columns of an excerpt where no terminal says how many there are."""
+
+CUT = "..."
+"""Where a line is cut: in ASCII, as marks below it are aligned in any encoding."""
+
+NARROWEST = 30
+"""Columns of source that are shown however narrow the terminal is."""
+
+
+def render(diagnostics: Iterable[Diagnostic], *, color: bool = False, width: int = WIDTH) -> str:
+    """All diagnostics, separated by blank lines; infos without the source line. width: columns, to which source lines are cut
+    around what they mark.
+    """
+    paint = _Paint(color, width)
+    return "\n\n".join(_diagnostic_text(diagnostic, paint) for diagnostic in view(diagnostics))
 
 
 def summary(diagnostics: Iterable[Diagnostic]) -> str:
@@ -24,10 +38,10 @@ def summary(diagnostics: Iterable[Diagnostic]) -> str:
 
 
 class _Paint:
-    """ANSI colours, or none."""
+    """ANSI colours, or none. width: columns there are."""
 
-    def __init__(self, on: bool) -> None:
-        self.on = on
+    def __init__(self, on: bool, width: int = WIDTH) -> None:
+        self.on, self.width = on, width
 
     def __call__(self, style: str, text: str) -> str:
         return f"\x1b[{_COLORS[style]}m{text}\x1b[0m" if self.on and text else text
@@ -84,20 +98,50 @@ def _frame(file: str, excerpts: dict[int, _Marks], gutter: int, severity: str, p
     for number, marks in excerpts.items():
         if last and number > last + 1:
             lines.append(paint("frame", "..."))
-        text, begin = marks[0][0]["excerpt"], marks[0][0]["excerpt_column"]
-        cut = "…" if begin > 1 else ""
-        lines.append(f"{paint('frame', str(number).rjust(gutter))} {bar} {cut}{_shown(text)}")
+        piece = _cut(marks, max(NARROWEST, paint.width - gutter - 3))
+        left, right = CUT * piece.begun, CUT * piece.ends_early
+        lines.append(f"{paint('frame', str(number).rjust(gutter))} {bar} {left}{_shown(piece.text)}{right}")
         for excerpt, label, first in marks:
-            start = min(
-                max(0, excerpt["column"] - begin), len(text)
-            )  # a span outside the excerpt is marked at its edge
-            end = excerpt["end_column"] - begin if excerpt["end_line"] == excerpt["line"] else len(text)
-            pad = " " * (len(cut) + _width(text[:start]))
-            mark = ("^" if first else "-") * max(1, _width(text[start : max(start, end)]))
+            start, end = piece.at(excerpt["column"]), piece.at(excerpt["end_column"])
+            if excerpt["end_line"] != excerpt["line"]:
+                end = len(piece.text)
+            pad = " " * (len(left) + _width(piece.text[:start]))
+            mark = ("^" if first else "-") * max(1, _width(piece.text[start : max(start, end)]))
             marked_text = paint(severity if first else "second", f"{mark} {_clean(label)}".rstrip())
             lines.append(f"{' ' * gutter} {bar} {pad}{marked_text}")
         last = number
     return lines
+
+
+class _Piece(NamedTuple):
+    """The part of a line that is shown. column: of its first character in the line, from 1."""
+
+    text: str
+    column: int
+    begun: bool
+    ends_early: bool
+
+    def at(self, column: int) -> int:
+        """The index of a column; of one outside, that of the nearest edge."""
+        return min(max(0, column - self.column), len(self.text))
+
+
+def _cut(marks: _Marks, width: int) -> _Piece:
+    """The line of these marks in at most that many columns: a third of them before what the first one marks."""
+    excerpt = marks[0][0]
+    text, column = excerpt["excerpt"], excerpt["excerpt_column"]
+    if _width(text) + len(CUT) * (column > 1) <= width:
+        return _Piece(text, column, column > 1, ends_early=False)
+    room = width - 2 * len(CUT)
+    start = max(0, excerpt["column"] - column)
+    while start and _width(text[start - 1 : max(0, excerpt["column"] - column)]) <= room // 3:
+        start -= 1
+    while start and _width(text[start - 1 :]) <= room:
+        start -= 1
+    end = start
+    while end < len(text) and _width(text[start : end + 1]) <= room:
+        end += 1
+    return _Piece(text[start:end], column + start, column + start > 1, ends_early=end < len(text))
 
 
 def _clean(text: str) -> str:

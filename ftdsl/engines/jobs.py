@@ -79,11 +79,14 @@ class Command:
 
     argv: arguments; a `str` is shell-quoted when rendered, a `Raw` is not.
     shell: the user's own code, of a `shell` stage; argv is empty then.
+    each_node: whether it is started on every node of its job, and its processes work together. What follows it in a job of
+    several nodes (scores, gates) is done once, on the first.
     """
 
     argv: tuple[str | Raw, ...] = ()
     shell: str = ""
     comment: str = ""
+    each_node: bool = False
 
 
 @frozen

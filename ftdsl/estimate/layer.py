@@ -44,8 +44,9 @@ def _norms(setup: Setup) -> float:
     else:
         inputs = (4 if wide else 2) * (0 if a.parallel else a.norms - 1)
     readers = len(a.linears) - 2 if wide else 1 if a.parallel and a.norms == 1 else 2
-    if setup.adapts or setup.compile:
-        # frozen maps keep no input, and compiled backward passes normalise again instead
+    if setup.adapts:
+        # frozen maps keep no input; compiled code keeps that of trained ones too, which a product reads in the backward pass
+        # (torch, _functorch/partitioners.py: ban_recompute_materialized_backward)
         readers = 0
     masks = 2 if setup.traits.dropout_masks and a.norm == "layer" else 0
     return (inputs + 2 * readers + masks) * a.hidden / _sequence_split(setup) + _head_norms(setup)
@@ -99,11 +100,11 @@ def _scores(setup: Setup) -> float:
 
 def _mlp(setup: Setup) -> float:
     """Gate, up and silu(gate), or the input of the activation; what the last map reads where that is trained. Liger's kernel
-    works silu(gate) out again, compiled code all that is elementwise. A token of a mixture meets `experts_used` MLPs."""
+    works silu(gate) out again, compiled code all that is elementwise and that no product reads. A token of a mixture meets
+    `experts_used` MLPs."""
     a = setup.architecture
-    parts = (
-        (4 if a.gated else 2) if setup.compile else (6 if a.gated else 2) + (0 if setup.adapts else 2) - _again(setup)
-    )
+    inner = (4 if a.gated else 2) if setup.compile else (6 if a.gated else 2) - _again(setup)
+    parts = inner + (0 if setup.adapts else 2)
     return parts * a.active_ffn / setup.tensor
 
 

@@ -37,8 +37,8 @@ HELD = {
     # fp32 logits and their gradient
     "tt_ce": Held(12),
     "tt_ce_compile": Held(8),
-    # torchtune CEWithChunkedOutputLoss, eight chunks: logits, fp32 log-softmax of all, a chunk's fp32 copy; compiled, logits,
-    # their gradient and a chunk's copy (`_logit_bytes`)
+    # torchtune CEWithChunkedOutputLoss, eight chunks: logits, fp32 log-softmax of all, a chunk's fp32 copy; compiled, nothing of
+    # the forward pass but the logits, each chunk of which makes way for its gradient (`_logit_bytes`)
     "tt_chunk": Held(6.5),
     # torchtitan (components/loss.py: pred.float()), logits dropped before the backward pass; compiled, 16-bit logits and
     # their gradient
@@ -53,6 +53,8 @@ HELD = {
     "megatron_ce": Held(8),
 }
 
+TUNE_CHUNKS = 8
+"""torchtune, modules/loss: `num_output_chunks`."""
 TILED = ("trl_tiles", "trl_pairs", "score")
 TILE_TOKENS, TILE_VOCAB = 4096, 32768
 """TRL's sizes of a tile (trl/kernels/chunked_logprob.py: TOKEN_CHUNK_SIZE; trainer/utils.py: _CHUNKED_LOGPROB_CHUNK_SIZE)."""
@@ -130,7 +132,8 @@ def _logit_bytes(setup: Setup, held: Held) -> float:
         # accelerate returns fp32 outputs (4) in addition to bf16 logits (2); cross-entropy runs in fp32 (12)
         return 18.0
     if setup.loss == "tt_chunk" and setup.compile:
-        return 4.5
+        # recipes drop the list of chunks before the backward pass, where a chunk is freed when its gradient is there
+        return 2.0 + 2.0 / TUNE_CHUNKS
     if setup.traits.logit_bytes:
         return setup.traits.logit_bytes
     return constants.FITTED.litgpt_logit if setup.loss == "litgpt_chunk" else held.logit

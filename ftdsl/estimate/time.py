@@ -7,8 +7,8 @@ import math
 from ftdsl.estimate import comms, compute, constants, layer, loss, rollout, states, weights
 from ftdsl.estimate.interval import interval
 from ftdsl.estimate.memory import memory
-from ftdsl.estimate.setup import BYTES, Setup
-from ftdsl.record import frozen
+from ftdsl.estimate.setup import ALPACA_MEAN, BYTES, Setup
+from ftdsl.record import frozen, replace
 
 HIDDEN_LAUNCHES = 4.0
 """How sharply the slower of GPU and CPU decides a layer's time: the power of their mean (4: 19 % more where both are equal)."""
@@ -39,7 +39,11 @@ class Time:
 
 
 def time(setup: Setup) -> Time:
-    """The step time of a set-up. Raises: NotModelledError for a GPU that is not in the catalogue."""
+    """The step time of a set-up, whose batches are as long as they are on average. Raises: NotModelledError for a GPU that is not
+    in the catalogue.
+    """
+    if "alpaca" in setup.seq_kind and setup.seq_len > ALPACA_MEAN:
+        setup = replace(setup, seq_len=ALPACA_MEAN)
     layers = -(-setup.architecture.layers // setup.pipeline)
     terms = {
         "matmul": compute.matmul(setup) * layers,

@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ftdsl.language.values import Term
+from ftdsl.engines.shared.existing_entries import dataset, read_json
 from ftdsl.lint import facts
 from ftdsl.lint.config import Dataset, Setting
-from ftdsl.recipe.rows import FILES, Look, look_at, spec_of_entry
-from ftdsl.recipe.shape import files_of, first_row
 from ftdsl.session import Files, Session, reason
 
 INFO = "dataset_info.json"
@@ -114,39 +112,4 @@ def _datasets(settings: Mapping[str, Setting], root: Path, files: Files) -> Iter
             continue
         names = setting.value if isinstance(setting.value, list) else setting.value.split(",")
         for name in map(str.strip, map(str, names)):
-            yield _dataset(name, part, info, root / folder, setting, files, stage)
-
-
-def read_json(path: Path, files: Files) -> Mapping[str, Any] | None:
-    """An object, or None when there is none to be read."""
-    try:
-        content = files.json(path)
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _dataset(
-    name: str, part: Any, info: Mapping[str, Any] | None, folder: Path, setting: Setting, files: Files, stage: str
-) -> Dataset:
-    if info is None:
-        return Dataset(name, part, setting=setting)
-    entry = info.get(name)
-    if not isinstance(entry, dict):
-        return Dataset(name, part, known=tuple(info), setting=setting)
-    file = entry.get("file_name")
-    if not isinstance(file, str):
-        return Dataset(name, part, entry, tuple(info), setting=setting)
-    path = folder / file
-    row = first_row(Term("file", {"path": file}), folder, files)
-    exists = files.is_file(path) or files.is_dir(path)
-    looks = looks_at(path, folder, entry, stage, files)
-    return Dataset(name, part, entry, tuple(info), str(path), exists, tuple(row or ()), setting=setting, looks=looks)
-
-
-def looks_at(path: Path, folder: Path, entry: Mapping[str, Any], stage: str, files: Files) -> tuple[Look, ...]:
-    """The first rows of an entry's files, as LLaMA-Factory reads them."""
-    spec = spec_of_entry(entry, stage)
-    if spec is None:
-        return ()
-    return tuple(look_at(file, files, spec, convert=False) for file in files_of(path, folder, files)[:FILES])
+            yield dataset(name, part, info, root / folder, setting, files, stage)

@@ -68,6 +68,11 @@ def config(simple: Simple, script: Script, root: Path, session: Session, report:
     started = launchers.started(simple)
     report.notes += started.notes
     if started.launcher == "other":
+        if (
+            simple.cut is not None and launchers.start_of([word.text for word in simple.words]) == 0
+        ):  # what it starts is cut off
+            report.cut = True
+            _cut(simple.cut, report)
         _other(simple, started, report)
         return None
     report.cut = simple.cut is not None
@@ -171,9 +176,9 @@ def _other(simple: Simple, started: Started, report: Report) -> None:
         report.add("FT051", severity, sentence, name.span, help="`ftc init` writes a recipe to begin with")
         report.notes.append(Note(text, sentence, name.span))
     elif started.gone:
-        sentence = f"`llamafactory-cli {started.gone}` was taken out of LLaMA-Factory"
+        sentence = f"`{started.idle}` was taken out of LLaMA-Factory"
         report.add("FT051", Severity.ERROR, sentence, span, help="an `eval` stage scores a model on rows of your own")
-        report.notes.append(Note(f"llamafactory-cli {started.gone}", "was taken out of LLaMA-Factory", span))
+        report.notes.append(Note(started.idle, "was taken out of LLaMA-Factory", span))
     elif started.idle:
         if "webui" in started.idle:
             report.notes.append(Note(started.idle, "opens a web page, which is not a stage: start it by hand", span))
@@ -283,8 +288,25 @@ def _file(word: Word, root: Path, session: Session, report: Report) -> documents
     try:
         return documents.read(root / word.text, word.text, session)
     except (OSError, UnicodeDecodeError) as error:
+        if is_absent(error) and (here := _same_below(word.text, root, session)):
+            text = f"`{shortened(word.text, 80)}` is not on this machine: `{here}` is read for it"
+            report.add("FT501", Severity.WARNING, text, word.span)
+            report.notes.append(
+                Note(shortened(word.text, 80), f"not on this machine: read as `{here}`", word.span, carried=True)
+            )
+            return documents.read(root / here, here, session)
         _unread(word.text, word, error, session, report)
         return None
+
+
+def _same_below(path: str, root: Path, session: Session) -> str:
+    """The file below the folder that a path of another machine means, whose checkout lies elsewhere: `/home/a/repo/conf/t.yaml`
+    is `conf/t.yaml` here. At least one folder has to agree; "" for none."""
+    parts = PurePosixPath(path).parts
+    if not path.startswith("/"):
+        return ""
+    ends = ("/".join(parts[at:]) for at in range(1, len(parts) - 1))
+    return next((end for end in ends if session.files.is_file(root / end)), "")
 
 
 def _unread(name: str, word: Word, error: OSError | UnicodeDecodeError, session: Session, report: Report) -> None:

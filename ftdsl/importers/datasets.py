@@ -12,7 +12,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ftdsl.engines.llamafactory.datasets import dataset_entry
-from ftdsl.importers.beside import INFO, read_json
+from ftdsl.engines.shared.existing_entries import read_json
+from ftdsl.importers.beside import INFO
 from ftdsl.importers.draft import Note, StageDraft
 from ftdsl.importers.recognise import LOCATION_KEYS
 from ftdsl.importers.values import number

@@ -124,7 +124,8 @@ def kind_of(parameters: dict[str, Setting]) -> Kind:
     """Which entry point of the engine such a file is for."""
     if "export_dir" in parameters:
         return "export"
-    training = ("stage", "do_train", "do_predict", "do_eval", "output_dir", "dataset", "learning_rate")
+    training = ("do_train", "do_predict", "do_eval", "output_dir", "dataset", "eval_dataset", "learning_rate",
+                "num_train_epochs", "per_device_train_batch_size")  # fmt: skip
     return "train" if any(name in parameters for name in training) else "chat"
 
 
@@ -166,7 +167,9 @@ def deepspeed_of(accelerate: Document, root: Path, session: Session) -> Document
         return _deepspeed(Setting("deepspeed", file, "deepspeed_config_file", where.span, where.key), root, session)
     stage = accelerate.get("zero_stage", inner.get("zero_stage"))
     if stage is None:
-        return None
+        if accelerate.get("distributed_type") != "DEEPSPEED":
+            return None
+        stage = 2  # accelerate/utils/dataclasses.py:1202
     zero = {"stage": stage} | {
         f"offload_{part}": {"device": device}
         for part, key in (("optimizer", "offload_optimizer_device"), ("param", "offload_param_device"))

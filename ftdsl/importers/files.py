@@ -11,7 +11,7 @@ from ftdsl.catalog import foreign
 from ftdsl.diagnostics import Sink
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.engines.trl.abilities import TITLE
-from ftdsl.importers import commands, dialects, documents, llamafactory, recognise, shell, tools
+from ftdsl.importers import commands, dialects, documents, llamafactory, programs, recognise, shell, tools
 from ftdsl.importers.bash_syntax import BLANKS
 from ftdsl.importers.beside import root_of
 from ftdsl.importers.draft import Note
@@ -160,14 +160,15 @@ def nothing_started(source: Source, script: shell.Script, report: commands.Repor
     if unknown is not None:
         text = "only the running script knows what it trains with: nothing was read"
         sink.error("FT051", text, unknown, help="pass the file itself to `ftc`")
-    elif other := next(
-        (word for simple in script.commands for word in simple.words if word.text.endswith((".sh", ".bash"))), None
-    ):
+    elif other := next((word for simple in script.commands if (word := programs.other_script(simple))), None):
         text = f"no command here starts LLaMA-Factory; `{shortened(other.text, 80)}`, which it starts, may"
         sink.error("FT051", text, other.span, help=f"give that script: `ftc check {shortened(other.text, 80)}`")
     elif report.idle:
         name, span = report.idle[0]
         sink.error("FT051", f"`{name}` trains nothing, and no other command here does", span, help=LAUNCHERS)
+    elif program := next((word for simple in script.commands if (word := programs.own_program(simple))), None):
+        text = f"`{shortened(program.text, 80)}` is a program of its own, not LLaMA-Factory's or TRL's"
+        sink.error("FT051", text, program.span, help=OWN_PROGRAM)
     else:
         sink.error("FT051", NOTHING, Span(source, 0, 0), help=LAUNCHERS)
 
@@ -191,6 +192,9 @@ def listing(path: Path, session: Session) -> Callable[[str], Sequence[str]]:
     return listed
 
 
+OWN_PROGRAM = (
+    "ftc reads parameters, not programs: write them into a YAML of LLaMA-Factory or TRL, or a recipe (`ftc init`)"
+)
 NOTHING = "no command here starts LLaMA-Factory or TRL"
 LAUNCHERS = "known are llamafactory-cli, trl, torchrun, accelerate launch, deepspeed, python src/train.py"
 

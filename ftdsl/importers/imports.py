@@ -92,6 +92,9 @@ def import_all(starts: Sequence[Start], name: str, target: Path, head: Sequence[
     return Imported(text, notes, differences, diagnostics, checked, dict(_locations(stages)), secrets)
 
 
+NO_STAGE = "a chat, a server or a benchmark is not a stage: its model and template are kept for stages that you add"
+
+
 def _stages(starts: Sequence[Start], target: Path, files: Files, more: Mapping[str, More]) -> list[Stage]:
     """Every invocation in order; each may start from what those before it make."""
     stages: list[Stage] = []
@@ -105,6 +108,8 @@ def _stages(starts: Sequence[Start], target: Path, files: Files, more: Mapping[s
             left.append(Note("chat", "a chat or a server is not a stage: start it by hand", start.config.span))
         elif not kinds:
             draft = staging.shared(start.config, RecipePaths(start.root, target.parent, files))
+            if start.config.settings:
+                draft.notes.append(Note("chat", NO_STAGE, start.config.span))
             stages.append(Stage(start, start.config, SHARED, "", draft))
         for kind in kinds:
             stem = start.name if len(starts) > 1 else ""

@@ -27,7 +27,9 @@ from ftdsl.session import Session
 
 CLI = ("llamafactory-cli", "lmf")
 SCRIPTS = ("train.py", "train_bash.py", "launcher.py", "cli.py", "export_model.py", "train_web.py", "cli_demo.py", "web_demo.py",
-           "api_demo.py")  # fmt: skip
+           "api_demo.py", "evaluate.py")  # fmt: skip
+BENCHMARKS = "evaluate.py"
+"""The script of releases until 0.6 that ran benchmarks, as `llamafactory-cli eval` did."""
 CHATS = ("cli_demo.py", "web_demo.py", "api_demo.py")
 """Scripts of releases until 0.7 that chat or serve."""
 ACTIONS: Mapping[str, Kind] = {"train": "train", "export": "export", "chat": "chat", "api": "chat", "webchat": "chat"}
@@ -82,8 +84,10 @@ def started(simple: Simple) -> Started:
     made = Started(dict(simple.env))
     words = list(simple.words)
     texts = [word.text for word in words]
-    at = _start(texts)
+    at = start_of(texts)
     if at is None:
+        if _has_our_flags(words[1:]) and not tools.of_command(texts):
+            return _wrapped(made, words)
         made.launcher, made.tool = "other", tools.of_command(texts)
         return made
     made.env |= _environment(words[:at])
@@ -102,12 +106,17 @@ def started(simple: Simple) -> Started:
         elif name == "accelerate" and len(words) > 1 and words[1].text == "launch":
             made.launcher = name
             words = _launcher_flags(made, words[2:])
+        elif name == BENCHMARKS and _is_ours(words):
+            made.launcher, made.gone, made.idle = "other", "eval", words[0].text
+            return made
         elif name in SCRIPTS and _is_ours(words):
             return _script(made, words, "chat" if name in CHATS else "export" if name.startswith("export") else "train")
         elif _is_python(words[0]):
             words = _python(made, words)
         elif words[0].text in MODULES:
             return _script(made, words, "train")
+        elif _has_our_flags(words[1:]):
+            return _wrapped(made, words)
         else:
             break
     made.launcher, made.tool = "other", tools.of_command(texts)
@@ -130,7 +139,7 @@ def _trainer(made: Started, trainer: str, words: list[Word], *, verb: bool) -> S
     return made
 
 
-def _start(texts: Sequence[str]) -> int | None:
+def start_of(texts: Sequence[str]) -> int | None:
     """The position of the engine, or of the launcher that starts it: first, or behind wrappers and their flags."""
     for at, text in enumerate(texts):
         before, after = texts[at - 1] if at else "", texts[at + 1] if at + 1 < len(texts) else ""
@@ -138,7 +147,7 @@ def _start(texts: Sequence[str]) -> int | None:
             return at
         if text.endswith(".py") and not _is_python_text(before) and trainer_of_script(text, texts[at + 1 :]):
             return at
-        if at == 0 and not _wraps(text):
+        if at == 0 and not is_wrapper(text):
             return None
     return None
 
@@ -165,7 +174,7 @@ _WRAPPERS = frozenset(
 )
 
 
-def _wraps(text: str) -> bool:
+def is_wrapper(text: str) -> bool:
     """Whether a command may start another one that follows it; what only a shell could tell may."""
     return PurePosixPath(text).name in _WRAPPERS or text.startswith(("$", "-")) or "=" in text
 
@@ -190,6 +199,21 @@ def _is_ours(words: Sequence[Word]) -> bool:
     if rest and rest[0].endswith((".yaml", ".yml", ".json")):
         return True
     return bool({text.lstrip("-").partition("=")[0].replace("-", "_") for text in rest if text.startswith("--")} & OWN)
+
+
+def _has_our_flags(words: Sequence[Word]) -> bool:
+    """Whether a program that is not known by its name takes LLaMA-Factory's flags: it hands them on."""
+    flags = {word.text.lstrip("-").partition("=")[0].replace("-", "_") for word in words if word.text.startswith("--")}
+    return {"stage", "finetuning_type"} <= flags
+
+
+def _wrapped(made: Started, words: list[Word]) -> Started:
+    """A program of somebody's own that trains with LLaMA-Factory: `mytool-train --stage sft --finetuning_type lora …`."""
+    first = next(at for at, word in enumerate(words) if word.text.startswith("--"))
+    name = words[first - 1]
+    made.notes.append(Note(name.text, "taken as LLaMA-Factory's, by its flags", name.span, carried=True))
+    made.action, made.words = "train", words[first:]
+    return made
 
 
 def _environment(words: Sequence[Word]) -> dict[str, Word]:
@@ -224,8 +248,9 @@ def _python(made: Started, words: list[Word]) -> list[Word]:
                 [Word(f"{module.replace('.', '/')}.py", span)] if module != CLI_OF_TRAINERS else [Word(module, span)]
             )
             return [*script, *rest[2:]]
-        return rest[1:] if module in MODULES else []
+        return rest[1:] if module in MODULES or _has_our_flags(rest[2:]) else []
     ours = rest and (PurePosixPath(rest[0].text).name in (*SCRIPTS, *CLI) or rest[0].text.endswith("deepspeed"))
+    ours = ours or _has_our_flags(rest[1:])
     return rest if ours or (rest and (_trained_by(rest) or _verb([word.text for word in rest]))) else []
 
 
@@ -291,7 +316,7 @@ def launch(made: Started, gpus: int = 0) -> Launch:
         env.setdefault("CUDA_VISIBLE_DEVICES", flags["gpu_ids"])
     launcher = made.launcher or ("torchrun" if env.get("FORCE_TORCHRUN") in ("1", "true") else "")
     processes = _processes(flags, env, count, made)
-    if not processes and not launcher and "CUDA_VISIBLE_DEVICES" not in env and "NPROC_PER_NODE" not in unknown:
+    if not processes and not made.launcher and "CUDA_VISIBLE_DEVICES" not in env and "NPROC_PER_NODE" not in unknown:
         processes = gpus
     return Launch(count, processes, launcher, env, unknown)
 

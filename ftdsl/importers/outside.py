@@ -134,7 +134,9 @@ def launch(draft: StageDraft, names: tuple[str, ...], key: str, kind: str) -> bo
     if flag is None:
         return False
     if match is None:
-        draft.notes.append(Note(flag, f"`{shown(unknown[flag])}` is {SET_OUTSIDE}: write `{key} = …`"))
+        text = shown(unknown[flag]).strip()
+        what = f"`{text}`" if text else "its value"
+        draft.notes.append(Note(flag, f"{what} is known only when the script runs: write `{key} = …`"))
         return True
     name = name_of(match[1])
     value: Any = f"{OPEN}{name}{CLOSE}" if kind == "text" else StageRef(name)
@@ -157,7 +159,8 @@ def variables(draft: StageDraft, read: frozenset[str]) -> None:
             and name not in read
             and not name.islower()
         ):
-            draft.notes.append(Note(name, f"`{shown(marked)}` is {SET_OUTSIDE}: write it into `env {{ }}`"))
+            value = f"`{shown(marked)}` " if shown(marked).strip() else "its value "
+            draft.notes.append(Note(name, f"{value}is known only when the script runs: write it into `env {{ }}`"))
 
 
 def _marks(value: Any) -> Iterator[str]:

@@ -186,6 +186,7 @@ def alone(draft: StageDraft) -> None:
     if draft.config.accelerate is not None:
         hardware(draft)
         rendezvous(draft)
+        _keys_alone(draft, draft.config.accelerate, "accelerate")
     document = draft.config.deepspeed
     if document is None:
         return
@@ -195,16 +196,17 @@ def alone(draft: StageDraft) -> None:
     for name, old in (("bf16", "bfloat16"), ("fp16", "fp16")):
         if document.get(f"{name}.enabled") is True or document.get(f"{old}.enabled") is True:
             draft.set("precision", Term(name))
-    _keys_alone(draft, document)
+    if document.settings:  # not those that accelerate's file gives
+        _keys_alone(draft, document, "deepspeed")
 
 
-def _keys_alone(draft: StageDraft, document: Document) -> None:
-    """Keys of a DeepSpeed file alone without a key of the language go into `deepspeed { }`, or are noted."""
-    for leaf in sharding.uncovered("deepspeed", document.data, draft.engine):
+def _keys_alone(draft: StageDraft, document: Document, block: str) -> None:
+    """Keys of a DeepSpeed or accelerate file alone without a key of the language go into its own block, or are noted."""
+    for leaf in sharding.uncovered(block, document.data, draft.engine):
         if leaf.path in _BATCH or leaf.path.endswith(("bf16.enabled", "fp16.enabled", "bfloat16.enabled")):
             continue
         if leaf.carry:
-            draft.set(f"deepspeed.{leaf.path}", leaf.theirs)
+            draft.set(f"{block}.{leaf.path}", leaf.theirs)
         else:
             at = document.at(leaf.path)
             draft.notes.append(Note(leaf.path, leaf.why or "a recipe works it out", at.key or at.span))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os.path
 import posixpath
+import re
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,10 @@ LOCAL = (
 """First parts of a path that no organisation of a hub is called."""
 
 
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+"""Absolute paths of Windows: `D:\\models`, `\\\\server\\share`."""
+
+
 @frozen
 class RecipePaths:
     """`root`: the folder the engine is started in; `folder`: the recipe's folder."""
@@ -68,7 +73,7 @@ class RecipePaths:
 
     def seen(self, path: str) -> str:
         """A path of the engine, as the recipe has to write it."""
-        if "://" in path or path.startswith(("/", "~", "$", OPEN)):
+        if "://" in path or path.startswith(("/", "~", "$", OPEN)) or _WINDOWS.match(path):
             return path
         if self.root == self.folder:
             return posixpath.normpath(path)
@@ -83,7 +88,12 @@ class RecipePaths:
 
     def local(self, text: str) -> bool:
         """Hub names are `organisation/name`; a folder may look the same, so what is there counts, then what is known."""
-        if text.startswith(("/", ".", "~", "$", OPEN)) or text.count("/") != 1 or self.files.exists(self.root / text):
+        if (
+            text.startswith(("/", ".", "~", "$", OPEN))
+            or _WINDOWS.match(text)
+            or text.count("/") != 1
+            or self.files.exists(self.root / text)
+        ):
             return True
         return text.partition("/")[0] in LOCAL and not any(
             catalog.listed(engine, text) for engine in catalog.built_in_engines()

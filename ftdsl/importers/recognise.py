@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, Literal, TypeAlias
 
 from ftdsl import catalog
@@ -102,10 +102,11 @@ def document(data: Any) -> Kind:
     best = max(scores, key=lambda kind: scores[kind])
     if best == "llamafactory-v1" and "model_name_or_path" in keys:
         best = "llamafactory"
-    if best == "llamafactory" and keys & tools._OURS:
+    tool = tools.of_document(data)
+    if best == "llamafactory" and keys & tools._OURS and not tool:
         return "llamafactory"
-    if (best not in ("deepspeed", "accelerate") or not scores[best]) and (tool := tools.of_document(data)):
-        return "trl" if tool == TRL else "other"
+    if (best not in ("deepspeed", "accelerate") or not scores[best]) and tool:
+        return "other" if tool != TRL else "unknown" if _is_of_a_program_of_its_own(keys) else "trl"
     if best == "llamafactory" and "model_name_or_path" not in keys and v0 < max(2, len(keys) / 2):
         return "unknown"
     if scores[best]:
@@ -115,6 +116,15 @@ def document(data: Any) -> Kind:
     return (
         "dataset_info" if tables and any(set(map(str, table)) & set(LOCATION_KEYS) for table in tables) else "unknown"
     )
+
+
+def _is_of_a_program_of_its_own(keys: Set[str]) -> bool:
+    """Whether most keys are none of TRL's, and none names a model: a program hands some of them on to TRL."""
+    known = sum(
+        any(catalog.parameter_status(engine, key) for engine in (TRL, ENGINE)) or key in catalog.misnamed(TRL)
+        for key in keys
+    )
+    return "model_name_or_path" not in keys and 2 * known < len(keys)
 
 
 def _nested(data: Mapping[str, Any]) -> bool:

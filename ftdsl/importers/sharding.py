@@ -12,6 +12,7 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.engines.jobs import Document
+from ftdsl.engines.shared.parallel.accelerate import fsdp_lines
 from ftdsl.importers.values import whole
 from ftdsl.record import frozen
 
@@ -64,10 +65,23 @@ def uncovered(block: str, theirs: Mapping[str, Any], engine: str) -> Iterator[Le
             continue
         if path.startswith("zero_optimization.offload_") and path.endswith((".device", ".pin_memory")):
             continue
-        if value == {}:
+        if value == {} or (block == "accelerate" and _is_written(path, value, given)):
             continue
         known = _is_known(block, path)
         yield Leaf(block, path, value, None, "" if known else f"{block} has no such key", carry=known)
+
+
+def _is_written(path: str, value: Any, accelerate: Mapping[str, Any]) -> bool:
+    """Whether accelerate's file of a recipe has the same by itself: nothing is switched on, each node's own, FSDP as always."""
+    if path in _DERIVED or path.startswith("deepspeed_config.") or path in ("num_processes", "num_machines"):
+        return True
+    if _value("accelerate", path, {path: value}) is None or value == _ALWAYS.get(path):
+        return True
+    version = 2 if str(accelerate.get("fsdp_config.fsdp_version", 1)) == "2" else 1
+    return any(line.path == path and line.value == value for line in fsdp_lines(version))
+
+
+_ALWAYS = {"main_training_function": "main", "gpu_ids": "all", "enable_cpu_affinity": False}
 
 
 def _leaf(

@@ -96,9 +96,15 @@ def _of_this_kind(draft: StageDraft) -> None:
     """Keys that a stage of this kind does not have are noted and left out (`load_best_model_at_end` beside `do_predict`)."""
     for key in list(draft.values):
         path = tuple(key.split("."))
-        if find(draft.kind, path) is None and find("file", path) is None:
+        if find(draft.kind, path) is None and (find("file", path) is None or path[0] == "parallel"):
             del draft.values[key]
-            draft.note(_parameter(draft, key), f"means nothing in `{draft.kind}`")
+            if path[0] != "parallel":
+                draft.note(_parameter(draft, key), f"means nothing in `{draft.kind}`")
+            elif key == "parallel.strategy":
+                draft.note(_parameter(draft, key), UNCUT.format(kind=draft.kind))
+
+
+UNCUT = "a stage of the kind `{kind}` holds the whole model in each process, and cuts up nothing"
 
 
 def _writable(draft: StageDraft, kind: str) -> None:

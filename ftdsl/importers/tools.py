@@ -50,7 +50,9 @@ def of_document(data: Mapping[str, Any]) -> str:
         count = len(keys & set(entry.get("keys", ()))) + 3 * len(keys & set(entry.get("sure", ())))
         if count > best:
             best, name = count, tool
-    if best < 2 or keys & _OURS or (best < 3 and sum(_is_ours(key) for key in keys) > 4 * best):
+    if keys & (_OURS if best < _CERTAIN else _OURS - {"template"}):  # ms-swift has a `template` too
+        return ""
+    if best < 2 or (best < 3 and sum(_is_ours(key) for key in keys) > 4 * best):
         return ""
     return name
 
@@ -60,6 +62,8 @@ def title(name: str) -> str:
     return str(catalog.tools()[name]["title"]) if name else ""
 
 
+_CERTAIN = 5
+"""A key that one tool alone has, and two more of it."""
 _OURS = frozenset(("stage", "finetuning_type", "template", "cutoff_len", "dataset_dir", "export_dir", "lora_target"))
 """Keys that only LLaMA-Factory has."""
 

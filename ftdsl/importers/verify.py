@@ -10,9 +10,10 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.credentials import masked, secret_in
 from ftdsl.engines.jobs import Job
+from ftdsl.engines.shared.existing_entries import read_json
 from ftdsl.importers import sharding
 from ftdsl.importers.bash_words import shown
-from ftdsl.importers.beside import INFO, read_json
+from ftdsl.importers.beside import INFO
 from ftdsl.importers.datasets import effective
 from ftdsl.importers.recipe_paths import RecipePaths
 from ftdsl.language.printing import comment
@@ -170,7 +171,8 @@ def _their_side(config: Config, paths: RecipePaths) -> Side:
             return {"hf_hub_url": f"{folder}/{name}"}
         entry = dict(known.get(name) or ({} if exists else {"file_name": f"{name}.json"}))
         if isinstance(entry.get("file_name"), str):
-            entry["file_name"] = paths.seen(posixpath.join(folder.rstrip("/"), entry["file_name"]))
+            seen = paths.seen(posixpath.join(folder.rstrip("/"), entry["file_name"]))
+            entry["file_name"] = posixpath.normpath(seen)
         return entry
 
     def model(text: str) -> str:

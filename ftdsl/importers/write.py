@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import field
 from textwrap import wrap
 from typing import Any
@@ -157,19 +157,39 @@ def _keys(stage: Text) -> list[str]:
 def _block(page: _Page, name: str, values: Mapping[str, Any], remarks: Mapping[str, str], kind: str) -> tree.Block:
     known = list(vocabulary().block(name).keys)
     keys = sorted(values, key=lambda key: known.index(own) if (own := key.partition(".")[2]) in known else 99)
-    return block(name, [_bind(page, key, values[key], remarks, kind, key.partition(".")[2]) for key in keys])
+    own_keys = frozenset(key.partition(".")[2] for key in keys)
+    return block(name, [_bind(page, key, values[key], remarks, kind, key.partition(".")[2], own_keys) for key in keys])
 
 
-def _bind(page: _Page, key: str, value: Any, remarks: Mapping[str, str], kind: str, name: str = "") -> tree.Bind:
+def _bind(
+    page: _Page,
+    key: str,
+    value: Any,
+    remarks: Mapping[str, str],
+    kind: str,
+    name: str = "",
+    own_keys: Set[str] = frozenset(),
+) -> tree.Bind:
+    """`own_keys`: of the block it is in, whose names mean their values there."""
     at = key_at(kind, key)
     if isinstance(value, Axis):
         items = tree.ListOf(tuple(expression(axis_value, at) for axis_value in value.items), NOWHERE)
         item = bind((name or key).split("."), items, tree.Binder.SWEPT)
     else:
-        item = bind((name or key).split("."), expression(value, at))
+        item = bind((name or key).split("."), _expression(value, at, own_keys))
     if key in remarks:
         page.about(item, behind=remarks[key])
     return item
+
+
+def _expression(value: Any, at: Key, own_keys: Set[str]) -> tree.Expression:
+    """A value; a text that is the name of a key beside it in quotes (`log_level = "debug"` below `debug = …`)."""
+    if isinstance(value, str) and value in own_keys and at.type == ANY.type:
+        return text(value)
+    items = value if isinstance(value, list) and at.type == ANY.type else []
+    if any(isinstance(item, str) and item in own_keys for item in items):
+        return tree.ListOf(tuple(_expression(item, at, own_keys) for item in value), NOWHERE)
+    return expression(value, at)
 
 
 def key_at(kind: str, key: str) -> Key:

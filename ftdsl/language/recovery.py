@@ -6,7 +6,7 @@ the item. The parser's own stack determines which blocks are open.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import copy
 from typing import Any
 
@@ -15,15 +15,8 @@ from lark.exceptions import UnexpectedToken
 
 from ftdsl.diagnostics import Diagnostic, Edit, Fix, Label, Sink
 from ftdsl.language import lexing, unquoted
+from ftdsl.language.tokens import ENDS, OPENERS, TOKEN_NAMES, either, first_offset, token_at
 from ftdsl.source import Source, Span
-
-ENDS = ("_NL", "COMMA", "RBRACE", "$END")
-OPENERS = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
-TOKEN_NAMES = {
-    "EQUAL": "`=`", "LBRACE": "`{`", "RBRACE": "`}`", "RPAR": "`)`", "RSQB": "`]`", "COMMA": "`,`", "NAME": "a name",
-    "STRING": "a text", "NUMBER": "a number", "COLON": "`:`", "DOT": "`.`", "FROM": "`from`", "IN": "`in`", "AS": "`as`",
-}  # fmt: skip
-
 
 CLOSE = "close it with `}`"
 
@@ -93,7 +86,7 @@ class Driver:
         if not self._fits(kind):
             return False
         end = self._before().end
-        self.state.feed_token(_token(kind, text, end, end, self.source))
+        self.state.feed_token(token_at(kind, text, end, end, self.source))
         return True
 
     def _fits(self, kind: str) -> bool:
@@ -121,7 +114,7 @@ class Driver:
 
     def _end_token(self) -> Token:
         size = len(self.source.text)
-        return _token("$END", "", size, size, self.source)
+        return token_at("$END", "", size, size, self.source)
 
     def _peek(self, ahead: int) -> str:
         return self.tokens[self.at + ahead].type if self.at + ahead < len(self.tokens) else "$END"
@@ -130,6 +123,8 @@ class Driver:
 
     def _repaired_before(self, token: Token) -> bool:
         """Repair syntax of other languages that two tokens reveal."""
+        if self.at and self.tokens[self.at - 1].type in ("EQUAL", "LPAR") and self._sentence():
+            return True
         if token.type == "UNCLOSED":
             self._unclosed_text(token)
             return True
@@ -181,13 +176,23 @@ class Driver:
         if before not in ("EQUAL", "LPAR", "LSQB", "COMMA") or not plausible or span.end <= self._at_offset():
             return False
         inner = self.state.parser_state
-        while begun and len(inner.state_stack) > 1 and (_first([inner.value_stack[-1]]) or 0) >= span.start:
+        while begun and len(inner.state_stack) > 1 and (first_offset([inner.value_stack[-1]]) or 0) >= span.start:
             inner.state_stack.pop()
             inner.value_stack.pop()
+        return self._without_quotes(span, str(self.tokens[at - 2]) if before == "EQUAL" and at > 1 else "")
+
+    def _sentence(self) -> bool:
+        """Repair a text of several words without quotes that begins here."""
+        span = unquoted.sentence(self.source, self.tokens, self.at)
+        key = str(self.tokens[self.at - 2]) if self.tokens[self.at - 1].type == "EQUAL" else ""
+        return span is not None and self._without_quotes(span, key)
+
+    def _without_quotes(self, span: Span, key: str) -> bool:
+        """Report a text that needs quotes, and feed a missing value for it; False if a value does not fit."""
         if not self._fits("MISSING"):
             return False
         sink = Sink()
-        unquoted.report(span, str(self.tokens[at - 2]) if before == "EQUAL" and at > 1 else "", sink)
+        unquoted.report(span, key, sink)
         for problem in sink:
             self._report(problem.code, problem.message, span, help=problem.help, fix=problem.fix)
         self._supply("MISSING")
@@ -209,9 +214,9 @@ class Driver:
         shown = Span(self.source, span.start, span.start + len(span.text.split("\n")[0].rstrip()))
         self._report("FT031", "this text is never closed", shown, help="close it with the same quote")
         if self._fits("STRING"):
-            self.state.feed_token(_token("STRING", "\0", span.start, span.end, self.source))
+            self.state.feed_token(token_at("STRING", "\0", span.start, span.end, self.source))
         elif self._fits("_NL"):
-            self.state.feed_token(_token("_NL", "", span.start, span.end, self.source))
+            self.state.feed_token(token_at("_NL", "", span.start, span.end, self.source))
         self.at += 1
 
     # --- recovery
@@ -314,7 +319,7 @@ class Driver:
         expected = [TOKEN_NAMES[kind] for kind in TOKEN_NAMES if self._fits(kind)]
         names = {"$END": "end of file", "_NL": "end of line"}
         span = self._span(token) if token.type not in ("_NL", "$END") else self._before()
-        help = f"expected {_either(expected)}" if 0 < len(expected) <= 5 else ""
+        help = f"expected {either(expected)}" if 0 < len(expected) <= 5 else ""
         self._report("FT030", f"unexpected {names.get(token.type, f'`{token}`')}", span, help=help)
 
     def _swallow(self) -> None:
@@ -329,13 +334,13 @@ class Driver:
         for _ in range(min(len(self.braces), kinds.count("LBRACE") - kinds.count("RBRACE"))):
             self.braces.pop()
         start = (
-            _first(popped)
+            first_offset(popped)
             or self._span(self.tokens[self.at] if self.at < len(self.tokens) else self._end_token()).start
         )
         self._skip()
         end = max(start, self._before().end)
         if "ERROR" in states[inner.state_stack[-1]]:
-            self.state.feed_token(_token("ERROR", "", start, end, self.source))
+            self.state.feed_token(token_at("ERROR", "", start, end, self.source))
 
     def _skip(self) -> None:
         """Skip the rest of the item, including its brackets."""
@@ -472,29 +477,3 @@ def read(source: Source, tokens: list[Token], sink: Sink) -> Any:
     for problem in problems:
         sink.add(problem)
     return root
-
-
-def _token(kind: str, text: str, start: int, end: int, source: Source) -> Token:
-    line, column = source.position(start)
-    return Token(kind, text, start, line, column, line, column, end)
-
-
-def _first(popped: list[Any]) -> int | None:
-    """The offset at which the skipped values begin."""
-    offsets = [offset for value in popped for offset in _offsets(value)]
-    return min(offsets, default=None)
-
-
-def _offsets(value: Any) -> Iterator[int]:
-    """The offsets of all tokens; iterative, since a long sum is a deep tree."""
-    todo = [value]
-    while todo:
-        inner = todo.pop()
-        if isinstance(inner, Token):
-            yield inner.start_pos or 0
-        else:
-            todo += getattr(inner, "children", ())
-
-
-def _either(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}"

@@ -1,11 +1,14 @@
-"""Paths and hub names written without quotes: `data/rows.jsonl`, `meta-llama/Llama-3.1-8B`, `./out`.
+"""Paths, hub names and sentences written without quotes: `data/rows.jsonl`, `meta-llama/Llama-3.1-8B`, `You are a poet.`
 
-Some are syntax errors, others parse as arithmetic (`meta - llama / Llama - 3.1`); both get the same message.
+Some are syntax errors, others parse as arithmetic (`meta - llama / Llama - 3.1`); all get the same message.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+from lark import Token
 
 from ftdsl.diagnostics import Edit, Fix, Sink
 from ftdsl.language import tree
@@ -50,6 +53,73 @@ def is_name(text: str) -> bool:
     return _RUN.fullmatch(text) is not None and ("/" in text or "-" in text or is_path(text))
 
 
+TEXT_FUNCTIONS = ("file", "hf", "env", "secret", "study")
+"""Functions whose first argument is a text."""
+
+PROSE = 5
+"""Words from which a list of words without brackets is a sentence with a comma in it."""
+
+_MARKS = "!?…—’“”。，！？、；：¿¡"
+
+
+def sentence(source: Source, tokens: Sequence[Token], at: int) -> Span | None:
+    """The text without quotes that begins at token `at`, after `=` or `file(`: words that follow each other, which no value
+    has. It ends with the line, or before the next item of the line. None if it is none.
+    """
+    if at < 2 or not _is_word(tokens[at]):
+        return None
+    inside = tokens[at - 1].type == "LPAR"
+    if (not inside and tokens[at - 1].type != "EQUAL") or (inside and str(tokens[at - 2]) not in TEXT_FUNCTIONS):
+        return None
+    following = tokens[at + 1 : at + 2]
+    if not following or (following[0].type in ("LPAR", "DOT") and following[0].start_pos == tokens[at].end_pos):
+        return None  # a call
+    last, words, joined, after_comma = at, 1, False, False
+    for index in range(at + 1, len(tokens)):
+        token, before = tokens[index], tokens[index - 1]
+        if token.type in ("_NL", "RBRACE") or (inside and token.type == "RPAR"):
+            break
+        if token.type in ("EQUAL", "LBRACE") or token.line != tokens[at].line:
+            return None
+        if token.type == "COMMA" and _item_follows(tokens, index + 1):
+            break
+        words += _is_word(token)
+        if _is_word(before) and _continues(token, before, alien=tokens[at].type == "STRAY"):
+            joined, after_comma = True, after_comma or (not joined and any(t.type == "COMMA" for t in tokens[at:index]))
+        last = index
+    if not joined or (after_comma and words < PROSE):
+        return None
+    start, end = tokens[at].start_pos or 0, tokens[last].end_pos or 0
+    return Span(source, start, start + len(source.text[start:end].split("\n")[0].rstrip()))
+
+
+def _is_word(token: Token) -> bool:
+    return token.type not in ("STRING", "UNCLOSED") and token[:1].isalpha()
+
+
+def _continues(token: Token, before: Token, *, alien: bool) -> bool:
+    """Whether a token after a word makes them prose: another word after a blank, the quote of `don't`, a mark that the language
+    has not. alien: the text begins in a script that it has not, and which may have no blanks.
+    """
+    apart = token.start_pos != before.end_pos
+    if token.type in ("STRING", "UNCLOSED"):
+        return not apart
+    return (_is_word(token) and (apart or alien)) or (token.type == "STRAY" and str(token) in _MARKS)
+
+
+def _item_follows(tokens: Sequence[Token], at: int) -> bool:
+    """Whether an item of a block, a key with its value or a block, begins at token `at`."""
+    for index in range(at, len(tokens)):
+        kind = tokens[index].type
+        if kind in ("EQUAL", "LBRACE"):
+            return True
+        if kind in ("_NL", "COMMA", "RBRACE"):
+            return False
+        if kind in ("IN", "TILDE") and index > at and tokens[index + 1 : index + 2][0].type in ("LSQB", "NAME"):
+            return tokens[index + 1].type == "LSQB" or tokens[index + 2 : index + 3][0].type == "LPAR"
+    return False
+
+
 def leaves(node: tree.Expression) -> list[tree.Ref]:
     """The names of a sum or product."""
     names: list[tree.Ref] = []
@@ -72,8 +142,10 @@ def quoted(text: str, key: str) -> str:
 
 
 def _in_quotes(text: str) -> str:
-    """Raw where it holds a backslash (`C:\\models`), which is none of ours."""
-    return f"'{text}'" if "\\" in text else f'"{text}"'
+    """Raw where it holds a backslash (`C:\\models`), which is none of ours, or a quote."""
+    if "\\" not in text and '"' not in text:
+        return f'"{text}"'
+    return f"'{text}'" if "'" not in text else f"'''{text}'''"
 
 
 def report(span: Span, key: str, sink: Sink) -> None:

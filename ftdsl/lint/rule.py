@@ -64,8 +64,11 @@ def error(
     help: str = "",
     fix: Fix | None = None,
 ) -> Finding:
-    """The engine stops, or does something else than requested. `also`: related settings with their labels."""
-    labels = tuple(Label(other.key or other.span, text) for other, text in also if (other.key or other.span))  # type: ignore[arg-type]
+    """The engine stops, or does something else than requested. `also`: related settings with their labels; those that nobody has
+    written have no place to be shown at.
+    """
+    written = [(other.key or other.span, text) for other, text in also if other.is_explicit]
+    labels = tuple(Label(span, text) for span, text in written if span)
     return Finding(at, message, Severity.ERROR, label, labels, help, fix)
 
 

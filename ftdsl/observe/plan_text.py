@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ftdsl.observe.outlook import StudyOutlook
     from ftdsl.plan.forecast import Forecast
     from ftdsl.plan.plan import Plan, PlannedStage
+    from ftdsl.plan.search import Cost
     from ftdsl.plan.untrained import Footprint
 
 GIB = 2.0**30
@@ -198,7 +199,7 @@ def _stage(stage: PlannedStage, forecast: Forecast, style: TextStyle) -> Iterato
             yield from style.labelled("chosen", str(choice))
     for at, way in enumerate(forecast.ways, 1):
         yield from style.labelled(f"way {at}", f"{way} ({gib(way.cost.need)}, {way.cost.seconds:.3g} s a step)")
-    if not cost.fits and not forecast.ways:
+    if not cost.fits and not forecast.ways and not forecast.longest_row:
         yield from style.labelled("", "no single change makes it fit: use larger GPUs, or more of them" if stage.world.gpu else
                             "this machine has too little main memory for it")  # fmt: skip
 
@@ -243,7 +244,8 @@ def _memory(forecast: Forecast, style: TextStyle) -> Iterator[str]:
     """The peak by term, largest first; the reserve of allocator and context is drawn as dots."""
     cost = forecast.cost
     assert cost is not None
-    verdict = f"{gib(cost.need)} of {gib(cost.limit)}" + ("" if cost.fits else "  does not fit")
+    rows = "fits its rows" if forecast.longest_row else "does not fit"
+    verdict = f"{gib(cost.need)} of {gib(cost.limit)}" + ("" if cost.need <= cost.limit else f"  {rows}")
     beside = min(WIDTH, style.width - INDENT - len(verdict) - 3)
     cells = beside if beside >= NARROW else max(10, style.width - INDENT - 1)
     scale = cells / max(cost.limit, cost.need)
@@ -266,8 +268,21 @@ def _memory(forecast: Forecast, style: TextStyle) -> Iterator[str]:
         yield from style.labelled("", f"at the {where}{shown}")
     else:
         yield from style.labelled("", f"of main memory, at the {where}")
+    if forecast.longest_row:
+        limit = number(cost.memory.setup.seq_len)
+        longest = f"the longest here has {number(forecast.longest_row)}"
+        yield from style.labelled("", f"rows of {limit} tokens would not fit; {longest}")
     if cost.host:
-        yield from style.labelled("", f"and {gib(cost.host)} of main memory on each machine")
+        host = _range(cost.host, cost.host_need)
+        yield from style.labelled("", f"and {host} of main memory on each machine{_host_verdict(cost)}")
+
+
+def _host_verdict(cost: Cost) -> str:
+    return f", which has {gib(cost.host_limit)}: does not fit" if cost.crowds_host else ""
+
+
+def _range(low: float, high: float) -> str:
+    return gib(high) if high <= low else f"{gib(low).removesuffix(' GiB')} to {gib(high)}"
 
 
 def _shade(at: int) -> str:

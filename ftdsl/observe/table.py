@@ -13,6 +13,8 @@ from rich.text import Text
 
 from ftdsl.observe.metrics import Result, Sample
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
+from ftdsl.observe.sweep import rows as sweep_rows
+from ftdsl.observe.sweep import sweeps
 from ftdsl.observe.text import duration, number, score, score_names
 from ftdsl.printable import printable, shortened
 
@@ -32,9 +34,8 @@ def summary(run: RunProgress, *, smoke: bool = False) -> list[str]:
     if smoke:
         return columns([("stage", "", "time", "what was tried"), *(_tried(stage) for stage in run.stages)])
     lines = columns([("stage", "", "time", "result", "where"), *(_row(stage, run) for stage in run.stages)])
-    for name in dict.fromkeys(stage.key.partition("@")[0] for stage in run.stages if "@" in stage.key):
-        if len(compared := _sweep(name, run)) > 2:
-            lines += ["", *columns(compared)]
+    for sweep in sweeps(run):
+        lines += ["", *columns(sweep_rows(sweep)), *([sweep.note] if sweep.note else [])]
     lines += ledger(run)
     scored = [
         stage for stage in run.stages if stage.result and stage.result.kind == "metrics" and stage.kind != "scores"
@@ -70,34 +71,6 @@ def ledger(run: RunProgress) -> list[str]:
     return lines
 
 
-_LOSSES = ("eval_loss", "loss", "train_loss")
-"""By the first of these that there is, the runs of a sweep are in order."""
-
-
-def _sweep(name: str, run: RunProgress) -> list[tuple[str, ...]]:
-    """The runs of one stage side by side: axes, metrics, time; the lowest loss first."""
-    runs = [stage for stage in run.stages if stage.key.partition("@")[0] == name]
-    ended = [(stage, dict(stage.result.metrics)) for stage in runs if stage.status.ok and stage.result]
-    names = list(dict.fromkeys(metric for _, metrics in ended for metric in metrics))
-    if not names:
-        return []
-    axes = list(dict.fromkeys(part.partition("=")[0] for stage in runs for part in _axes(stage)))
-    loss = next((metric for metric in _LOSSES if metric in names), "")
-    ended.sort(key=lambda item: item[1].get(loss, 0.0) if loss else 0.0)
-    rows = [(name, *axes, *names, "time")]
-    for at, (stage, metrics) in enumerate(ended):
-        values = dict(part.split("=", 1) for part in _axes(stage))
-        mark = "best" if loss and at == 0 else ""
-        shown = (number(metrics[metric]) if metric in metrics else "-" for metric in names)
-        rows.append((mark, *(values.get(axis, "") for axis in axes), *shown, _spent(stage)))
-    return rows
-
-
-def _axes(stage: StageProgress) -> list[str]:
-    """`lr=1e-4`, `rank=8` of a stage's key."""
-    return [part for part in stage.key.partition("@")[2].split(",") if "=" in part]
-
-
 def _tried(stage: StageProgress) -> tuple[str, ...]:
     steps = [f"{stage.step} steps"] if stage.status.ok and stage.what == "steps" else []
     parts = [part for part in (_cell_text(stage), *steps, *stage.notes) if part]
@@ -112,7 +85,7 @@ def _row(stage: StageProgress, run: RunProgress) -> tuple[str, ...]:
     spent = _spent(stage)
     where = f"{run.folder.as_posix()}/{stage.folder}" if stage.status is not Status.SKIPPED else ""
     if stage.result and stage.status.ok and stage.result.path and stage.result.path != stage.folder:
-        where = _result_path(run.folder, stage.result.path)
+        where = result_path(run.folder, stage.result.path)
     if stage.status is Status.FAILED:
         where = f"{run.folder.as_posix()}/{stage.folder}/log.txt"
     return stage.key, MARKS[stage.status], spent, _cell_text(stage), where
@@ -124,15 +97,15 @@ def _cell_text(stage: StageProgress) -> str:
     return _short(text, FAILED) if stage.status is Status.FAILED else text
 
 
-def _result_path(run: Path, path: str) -> str:
+def result_path(run: Path, path: str) -> str:
     """A result's path, relative to the current folder if it is below the recipe's inputs."""
-    result_path = run / path
+    whole = run / path
     if path.startswith("inputs/"):
         try:
-            return result_path.resolve().relative_to(Path.cwd()).as_posix()
+            return whole.resolve().relative_to(Path.cwd()).as_posix()
         except ValueError:
-            return result_path.resolve().as_posix()
-    return result_path.as_posix()
+            return whole.resolve().as_posix()
+    return whole.as_posix()
 
 
 def result_text(stage: StageProgress) -> str:

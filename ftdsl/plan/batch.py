@@ -63,11 +63,29 @@ def _check_groups(stage: Stage, batch: Batch, group: int, session: Session) -> N
     if batch.total % group == 0:
         return
     span = stage.spans.get("batch.global") or stage.spans.get("batch") or stage.spans.get("generations", stage.span)
-    unit = math.lcm(group, batch.micro * batch.data_parallel)
-    near = [n for n in (batch.total // unit * unit, (batch.total // unit + 1) * unit) if n]
     text = f"a step of {batch.total} answers does not hold whole groups of `generations = {group}`"
     label = f"{batch.micro} micro x {batch.accumulate} accumulate x {batch.data_parallel} data-parallel = {batch.total}"
-    session.sink.error("FT401", text, span, label=label, help=f"write `global = {' or '.join(map(str, near))}`")
+    session.sink.error("FT401", text, span, label=label, help=_whole_groups_help(stage, batch, group))
+
+
+def _whole_groups_help(stage: Stage, batch: Batch, group: int) -> str:
+    """The nearest sizes that hold whole groups, with what else the recipe sets."""
+    if _given(stage, "micro") and _given(stage, "accumulate"):
+        unit = group // math.gcd(group, batch.micro * batch.data_parallel)
+        return f"write `accumulate = {_nearest(batch.accumulate, unit)}`"
+    instead = " instead of `tokens`" if stage.settings.get("batch.tokens") else ""
+    return f"write `global = {_nearest(batch.total, math.lcm(group, _step(stage, batch)))}`{instead}"
+
+
+def _step(stage: Stage, batch: Batch) -> int:
+    """What the size of a step is a multiple of: the parts of it that the recipe sets."""
+    return (_given(stage, "micro") or 1) * (_given(stage, "accumulate") or 1) * batch.data_parallel
+
+
+def _nearest(number: int, unit: int) -> str:
+    """The multiples of a unit around a number: `56 or 64`."""
+    below = number // unit * unit
+    return " or ".join(str(multiple) for multiple in (below, below + unit) if multiple)
 
 
 def ramp_of(stage: Stage, chooser: Chooses, session: Session) -> tuple[Phase, ...]:
@@ -150,12 +168,17 @@ def _micro(wanted: int | None, accumulate: int | None, parallel: int) -> int:
 
 def _refuse(stage: Stage, batch: Batch, wanted: int, world: World, session: Session) -> None:
     span = stage.spans.get("batch.global") or stage.spans.get("batch", stage.span)
-    step = batch.micro * batch.data_parallel
-    near = [n for n in (wanted // step * step, (wanted // step + 1) * step) if n]
     label = f"{batch.micro} micro x {batch.accumulate} accumulate x {batch.data_parallel} data-parallel = {batch.total}"
     label += f"; {world}" if world.split > 1 else ""
-    help = f"write `global = {' or '.join(map(str, near))}`, or change `micro`"
-    text = f"`global = {wanted}` is not a multiple of micro x data-parallel = {step}"
-    if wanted % step == 0:  # then `accumulate` is what does not fit
+    given = [name for name in ("micro", "accumulate") if _given(stage, name)]
+    step = _step(stage, batch)
+    parts = " x ".join([*given, "data-parallel"])
+    if len(given) == 2 or wanted % step == 0:
         text = f"`global = {wanted}` is not micro x accumulate x data-parallel = {batch.total}"
+        rest = wanted / (batch.micro * batch.data_parallel)
+        help = f"write `global = {batch.total}`" + (f", or `accumulate = {rest:g}`" if rest == int(rest) else "")
+    else:
+        text = f"`global = {wanted}` is not a multiple of {parts} = {step}"
+        unit = math.lcm(step, group_of(stage) or 1)
+        help = f"write `global = {_nearest(wanted, unit)}`" + "".join(f", or change `{name}`" for name in given)
     session.sink.error("FT401", text, span, label=label, help=help)

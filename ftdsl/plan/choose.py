@@ -94,16 +94,18 @@ def _auto(recipe: Recipe) -> Span:
     return stage.spans.get("hardware.gpu", stage.span)
 
 
-def folder_of(number: int, stage: Stage) -> str:
-    """`20-sft`, `20-sft.rank=8+lr=1e-4`. No commas, which separate paths for the engine, and no shell metacharacters."""
+def folder_of(number: int, stage: Stage, width: int = 2) -> str:
+    """`20-sft`, `20-sft.rank=8+lr=1e-4`. No commas, which separate paths for the engine, and no shell metacharacters. width: the
+    digits of the number, the same in all of a recipe's folders, so that they sort by name as they run.
+    """
     run = re.sub(r"[^A-Za-z0-9._=+-]", "-", stage.run.replace(",", "+"))
-    return f"{number:02d}-{stage.name}" + (f".{run}" if run else "")
+    return f"{number:0{width}d}-{stage.name}" + (f".{run}" if run else "")
 
 
 def _stage(
     stage: Stage, at: int, recipe: Recipe, engine: Abilities, session: Session, factors: Mapping[str, measured.Factors]
 ) -> PlannedStage:
-    folder = folder_of(at * 10, stage)
+    folder = folder_of(at * 10, stage, max(2, len(str(10 * len(recipe.stages)))))
     chooser = Chooser(stage.settings)
     if (origin := stage.origins.get("engine")) and origin.kind == "auto":
         chooser.choices.append(Choice("engine", stage.settings.name("engine"), origin.reason))

@@ -11,18 +11,18 @@ from ftdsl.estimate.architecture import NotModelledError
 from ftdsl.estimate.fit import longest_that_fits
 from ftdsl.estimate.memory import GIB
 from ftdsl.language.values import Term
+from ftdsl.plan import machine, measured
 from ftdsl.plan.alternatives import SHORTEST, alternatives
 from ftdsl.plan.chooser import Chooser
-from ftdsl.plan.count_rows import longest_row
 from ftdsl.plan.engine import Layout
 from ftdsl.plan.layout import LORA_RANK
-from ftdsl.plan.layout_search import LayoutSearch, SearchResult, layout_of
+from ftdsl.plan.layout_search import LayoutSearch, SearchResult, fitting_row, layout_of
 from ftdsl.plan.plan import Choice, PlannedStage
 from ftdsl.plan.search import Cost
 from ftdsl.recipe.recipe import Stage
 from ftdsl.recipe.settings import METHODS
 from ftdsl.record import replace
-from ftdsl.session import Files, Session
+from ftdsl.session import Session
 from ftdsl.source import Span
 
 
@@ -140,26 +140,50 @@ def _won(searched: SearchResult, best: Cost, choice: str) -> str:
 def check_fit(planned: PlannedStage, layouts: LayoutSearch, session: Session) -> None:
     """A stage that certainly does not fit is an error with alternatives; one that probably does not, a warning with the range."""
     layouts = replace(layouts, stage=planned.stage)
-    cost = cost_of(planned, layouts)
-    if cost is None or cost.fits or _fits_its_rows(planned, layouts, cost):
+    cost = cost_of(planned, layouts) if layouts.world.gpu else _cost_on_cpu(planned, layouts, session)
+    if cost is None or cost.fits or fitting_row(planned.stage, layouts, cost):
         return
     stage = planned.stage
     terms = sorted(cost.memory.peak.terms.items(), key=lambda term: -term[1])[:3]
-    label = ", ".join(f"{name} {_gib(size)}" for name, size in terms)
+    label = "" if cost.crowds_host else ", ".join(f"{name} {_gib(size)}" for name, size in terms)
     severity = Severity.ERROR if cost.refused else Severity.WARNING
     text = _fit_text(stage, cost, layouts)
-    session.sink.add(
-        Diagnostic("FT701", text, _blamed_span(stage, cost), severity, label, (), _fit_help(layouts, cost))
-    )
+    help = _fit_help(layouts, cost) if layouts.world.gpu else "use a smaller model, or a machine with more main memory"
+    session.sink.add(Diagnostic("FT701", text, _blamed_span(stage, cost), severity, label, (), help))
+
+
+NEAR = 0.7
+"""Share of main memory from which a CPU's estimate is corrected by this machine's runs, which takes longer to read."""
+
+
+def _cost_on_cpu(planned: PlannedStage, layouts: LayoutSearch, session: Session) -> Cost | None:
+    """The cost on this machine's CPU, or on one with `hardware.memory`; None where nothing is known of main memory."""
+    memory = 0.0 if session.elsewhere else machine.main_memory(session)
+    if planned.batch is None or not (memory or planned.stage.settings.get("hardware.memory")):
+        return None
+    try:
+        cost = replace(layouts, here=measured.Here(memory=memory, hub=layouts.here.hub)).cost(layout_of(planned))
+        if cost.need > NEAR * cost.limit:
+            cost = replace(layouts, here=measured.here(session, layouts.recipe, "")).cost(layout_of(planned))
+    except NotModelledError:
+        return None
+    return cost
 
 
 def _fit_text(stage: Stage, cost: Cost, layouts: LayoutSearch) -> str:
     if cost.crowds_host:
-        return f"`{stage.name}` offloads {_gib(cost.host)} to main memory, but a machine has {_gib(cost.host_limit)}"
+        size = _gib(cost.host) if cost.refused else f"{cost.host / GIB:.1f} to {_gib(cost.host_need)}"
+        return f"`{stage.name}` offloads {size} to main memory, and a machine has {_gib(cost.host_limit)}"
+    length = int(stage.settings.get("max_len") or 0)
+    if not layouts.world.gpu:
+        processes = layouts.world.processes_per_node
+        each = f" for each of {processes} processes; " if processes > 1 else "; "
+        whose = "a machine" if stage.settings.get("hardware.memory") else "this machine"
+        text = f"`{stage.name}` needs {_gib(cost.need)} of main memory at {length:,} tokens"
+        return f"{text}{each}{whose} has {_gib(cost.limit * processes)}"
     bound = f"the budget is {_gib(cost.bound)}" if layouts.budget else f"a {layouts.world.gpu} has {_gib(cost.bound)}"
     if cost.certain > cost.bound:
         return f"`{stage.name}` needs at least {_gib(cost.certain)} per GPU, however short its rows are; {bound}"
-    length = int(stage.settings.get("max_len") or 0)
     return f"`{stage.name}` needs {cost.low / GIB:.1f} to {_gib(cost.high)} per GPU at {length:,} tokens; {bound}"
 
 
@@ -174,18 +198,6 @@ def _fit_help(layouts: LayoutSearch, cost: Cost) -> str:
     return "; ".join(parts)
 
 
-def _fits_its_rows(planned: PlannedStage, layouts: LayoutSearch, cost: Cost) -> bool:
-    """Whether it fits with the longest rows of the local data, which may be far shorter than the limit."""
-    limit = planned.stage.settings.get("max_len")
-    longest = longest_row(planned.stage, layouts.recipe, layouts.files or Files())
-    if not longest or not isinstance(limit, int) or longest >= limit or planned.stage.settings.get("packing"):
-        return False
-    shorter = replace(
-        layouts, stage=replace(planned.stage, settings=planned.stage.settings.with_values({"max_len": longest}))
-    )
-    return shorter.cost(cost.layout).fits
-
-
 def cost_of(planned: PlannedStage, layouts: LayoutSearch) -> Cost | None:
     """The cost of a planned stage; None without a GPU, or if it is not modelled."""
     if not layouts.world.gpu or planned.batch is None:
@@ -197,12 +209,20 @@ def cost_of(planned: PlannedStage, layouts: LayoutSearch) -> Cost | None:
 
 
 _BLAMED_KEYS: Sequence[str] = ("batch.micro", "max_len", "parallel.strategy", "full", "lora", "model")
+_BLAMED_FOR_THE_MODEL: Sequence[str] = ("model", "full", "lora", "parallel.strategy")
+"""What decides sizes that do not depend on rows: these terms."""
+_FIXED = ("weights", "gradients", "whole gradients", "optimizer", "frozen models")
 
 
 def _blamed_span(stage: Stage, cost: Cost) -> Span:
+    if cost.crowds_host and "parallel.offload" in stage.spans:
+        return stage.spans["parallel.offload"]
     if cost.memory.peak.name == "evaluation" and "evaluate.batch" in stage.spans:
         return stage.spans["evaluate.batch"]
-    return next((stage.spans[key] for key in _BLAMED_KEYS if key in stage.spans), stage.span)
+    fixed = sum(cost.memory.peak.terms.get(name, 0.0) for name in _FIXED)
+    model = fixed > cost.need / 2 or cost.certain > cost.bound > 0
+    blamed = (*_BLAMED_FOR_THE_MODEL, *_BLAMED_KEYS) if model else _BLAMED_KEYS
+    return next((stage.spans[key] for key in blamed if key in stage.spans), stage.span)
 
 
 def _gib(size: float) -> str:

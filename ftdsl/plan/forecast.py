@@ -10,7 +10,7 @@ from ftdsl.estimate.architecture import NotModelledError
 from ftdsl.language.values import Amount
 from ftdsl.plan.alternatives import Alternative, alternatives
 from ftdsl.plan.count_rows import steps_of
-from ftdsl.plan.layout_search import LayoutSearch, layout_of
+from ftdsl.plan.layout_search import LayoutSearch, fitting_row, layout_of
 from ftdsl.plan.measured import Here, here
 from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.plan.search import Cost
@@ -30,7 +30,8 @@ class Forecast:
     cost: None if `unknown` gives a reason; steps: optimizer steps, 0 if `steps_unknown` gives a reason; seconds: of all
     steps; disk: bytes of all kept checkpoints; checkpoint: bytes of one; bare: bytes of one without the optimizer state;
     cards: GPUs; price: USD per GPU and hour; priced_by: its source; ways: alternatives if it does not fit; here: facts of
-    the machine; largest: with a ramp, micro-batches of its largest phase that make up all steps, otherwise 0.
+    the machine; longest_row: if it does not fit at `max_len` but fits the rows of the local data, the tokens of the longest,
+    else 0; largest: with a ramp, micro-batches of its largest phase that make up all steps, otherwise 0.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Forecast:
     ways: tuple[Alternative, ...] = ()
     here: Here = Here()
     largest: float = 0.0
+    longest_row: int = 0
 
     @property
     def seconds(self) -> float:
@@ -80,13 +82,14 @@ def forecast(planned: PlannedStage, recipe: Recipe, session: Session, known: Her
     try:
         cost = layouts.cost(layout)
         saved, bare = (disk.checkpoint(layouts.setup(layout), whole) for whole in (_resumable(stage), False))
+        longest = 0 if cost.fits else fitting_row(stage, layouts, cost)
         ways = () if cost.fits or not world.gpu else tuple(alternatives(layouts, layout))
     except NotModelledError as error:
         return Forecast(planned.key, unknown=str(error), steps=steps, steps_unknown=why)
     price, whose = price_of(stage)
     return Forecast(
         planned.key, cost, "", steps, why, saved * _kept(stage, steps), saved, bare, world.size if world.gpu else 0, price, whose,
-        ways, known, _micro_batches(planned, steps),
+        ways, known, _micro_batches(planned, steps), longest,
     )  # fmt: skip
 
 

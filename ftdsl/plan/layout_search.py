@@ -19,7 +19,7 @@ from ftdsl.estimate.memory import GIB
 from ftdsl.estimate.setup import Setup
 from ftdsl.estimate.time import time
 from ftdsl.language.values import Term
-from ftdsl.plan.count_rows import mean_row
+from ftdsl.plan.count_rows import longest_row, mean_row
 from ftdsl.plan.engine import Abilities, Layout
 from ftdsl.plan.layout import architecture_of, beside, setup_of
 from ftdsl.plan.measured import Here
@@ -109,7 +109,7 @@ class LayoutSearch:
         tokens = spent.tokens_per_gpu / self.here.factors.time
         factor = self.here.factors.memory
         return Cost(
-            layout, fitted.memory, need, limit, step, tokens, host, there, care,
+            layout, fitted.memory, need, limit, step, tokens, host, host * BUFFERS, there, care,
             fitted.certain, fitted.least * factor, fitted.low * factor, fitted.high * factor,
             self.budget or fitted.capacity, setup.seq_kind, spent.terms["generation"] * self.here.factors.time,
         )  # fmt: skip
@@ -343,6 +343,10 @@ OFFLOADED = {"optim": 16.0, "params": 18.0}
 """Bytes of main memory a trained parameter: DeepSpeedCPUAdam's fp32 copy, two moments and fp32 gradients; the 16-bit weights
 too when parameters go along (deepspeed/runtime/zero/stage_1_and_2.py, stage3.py; https://arxiv.org/abs/2101.06840)."""
 
+BUFFERS = 1.5
+"""Of that, what to plan for: pinned and partitioned buffers come to half of it again by DeepSpeed's own estimate
+(`additional_buffer_factor`, deepspeed/runtime/zero/stage3.py; 744 GB were too few for a model of 33B, published)."""
+
 
 def host_bytes(setup: Setup) -> float:
     """Bytes of main memory for offloading, on all machines together."""
@@ -360,6 +364,16 @@ def offloaded(stage: Stage) -> list[str]:
 
 def _gib(size: float) -> str:
     return f"{size / GIB:.1f} GiB"
+
+
+def fitting_row(stage: Stage, layouts: LayoutSearch, cost: Cost) -> int:
+    """Tokens of the longest row of the local data if the stage fits with it, which may be far shorter than the limit; else 0."""
+    limit = stage.settings.get("max_len")
+    longest = longest_row(stage, layouts.recipe, layouts.files or Files())
+    if not longest or not isinstance(limit, int) or longest >= limit or stage.settings.get("packing"):
+        return 0
+    shorter = replace(layouts, stage=replace(stage, settings=stage.settings.with_values({"max_len": longest})))
+    return longest if shorter.cost(cost.layout).fits else 0
 
 
 def layout_of(planned: PlannedStage) -> Layout:

@@ -105,8 +105,14 @@ def processor(session: Session) -> str:
     return match[1].decode("utf-8", "replace").strip() if match else "this processor"
 
 
+MEMORY = "FTC_MAIN_MEMORY"
+"""Bytes of main memory that count instead of this machine's; a check then says the same on any."""
+
+
 def main_memory(session: Session) -> float:
     """Bytes of main memory available to processes: the machine's, or the limit of its container; 0 if unknown."""
+    if (declared := session.env.get(MEMORY, "")).isdecimal():
+        return float(declared)
     sizes = []
     for path, pattern, unit in ((MEMINFO, rb"MemTotal:\s*(\d+) kB", 1024), (CGROUP, rb"(\d+)\s*$", 1)):
         try:

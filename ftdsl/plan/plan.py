@@ -47,6 +47,16 @@ class Batch:
         )
 
 
+def numbered(plan_folder: str, number: int, name: str) -> str:
+    """`15-scratch`: the folder of a job besides the stages. plan_folder: of a stage, whose number has as many digits."""
+    return f"{number:0{len(plan_folder.partition('-')[0])}d}-{name}"
+
+
+def number_of(folder: str) -> int:
+    """20 of `20-sft`."""
+    return int(folder.partition("-")[0])
+
+
 @frozen
 class PlannedStage:
     """A stage with its choices.

@@ -28,10 +28,11 @@ class Cost:
     """The cost of a layout, in bytes and seconds.
 
     need: GPU memory to plan for, the upper end of the estimate; limit: GPU memory available; seconds: per optimizer step;
-    writing: those of them in which answers are written, at most; tokens: per second and GPU; host: main memory per machine
-    for offloading; host_limit: main memory available (0: unknown); care: factor of extra room that a layout must leave to
-    be chosen; low, high: range of GPU memory of nine of ten runs; certain: memory that does not depend on rows; least:
-    memory that nearly all runs need; bound: maximum of GPU memory available (0: unknown); seq_kind: of the estimate's setup.
+    writing: those of them in which answers are written, at most; tokens: per second and GPU; host: least main memory per
+    machine for offloading, host_need: that to plan for; host_limit: main memory available (0: unknown); care: factor of
+    extra room that a layout must leave to be chosen; low, high: range of GPU memory of nine of ten runs; certain: memory
+    that does not depend on rows; least: memory that nearly all runs need; bound: maximum of GPU memory available (0:
+    unknown); seq_kind: of the estimate's setup.
     """
 
     layout: Layout
@@ -41,6 +42,7 @@ class Cost:
     seconds: float
     tokens: float
     host: float = 0.0
+    host_need: float = 0.0
     host_limit: float = 0.0
     care: float = 1.0
     certain: float = 0.0
@@ -57,13 +59,13 @@ class Cost:
 
     @property
     def crowds_host(self) -> bool:
-        """Whether offloading needs more than main memory."""
-        return bool(self.host_limit) and self.host > self.host_limit
+        """Whether offloading is likely to need more than main memory."""
+        return bool(self.host_limit) and self.host_need > self.host_limit
 
     @property
     def refused(self) -> bool:
         """Whether it certainly does not fit; only that is an error."""
-        return self.crowds_host or (
+        return (bool(self.host_limit) and self.host > self.host_limit) or (
             bool(self.bound) and is_certain(self.certain, self.least, self.bound, self.seq_kind)
         )
 

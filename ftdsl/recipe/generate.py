@@ -202,7 +202,9 @@ def defaults() -> str:
 
 def _formatted(text: str) -> str:
     command = [sys.executable, "-m", "ruff", "format", "-q", "--stdin-filename", str(MODELS), "-"]
-    return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        command, input=text, capture_output=True, encoding="utf-8", errors="replace", check=True
+    ).stdout
 
 
 def main(check: bool) -> int:

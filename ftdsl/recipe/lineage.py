@@ -20,6 +20,9 @@ SCORING = ("eval", "merge", "quantize")
 HANDED = ("template", "system", "tools", "thinking", "keep_thinking", "tokenizer", "media")
 """Keys that belong to a model and are inherited with it; with an adapter also `quantize` (how its base is loaded)."""
 
+OTHER_MODELS = (("teacher",), ("reference",), ("against",))
+"""Keys that name a model besides the one that a stage starts from."""
+
 
 @frozen
 class Linked:
@@ -254,7 +257,22 @@ class Linker:
         if kind == "quantize" and start.adapters:
             text = "cannot quantise an adapter"
             self.sink.error("FT622", text, stage.declared.block.header, help="add a `merge` stage before it")
+        self._check_quantised(linked, start)
         self._check_reward_parent(linked)
+
+    def _check_quantised(self, linked: Linked, start: Lineage) -> None:
+        """Weights that a stage has quantised are quantised once, and not trained themselves."""
+        base = start.base
+        if not isinstance(base, StageRef) or self.done[_key(base)].stage.declared.kind != "quantize":
+            return
+        header, kind = linked.stage.declared.block.header, linked.stage.declared.kind
+        if kind == "quantize":
+            help = f"quantise the model that `{base.stage}` starts from"
+            self.sink.error("FT622", f"`{base.stage}` is quantised already", header, help=help)
+        elif kind in TRAINING and linked.method in ("full", "freeze"):
+            text = f"`{base.stage}` is quantised, and `{linked.method}` trains the weights themselves"
+            help = f"write `lora {{ }}`, or start from the model that `{base.stage}` starts from"
+            self.sink.error("FT622", text, header, help=help)
 
     def _check_reward_parent(self, linked: Linked) -> None:
         for ref, node in zip(linked.stage.parents, linked.stage.declared.block.parents, strict=False):
@@ -277,7 +295,7 @@ class Linker:
                 reward_stage = self.done.get(_key(ref))
                 if reward_stage and reward_stage.stage.declared.kind != "reward":
                     self.sink.error("FT622", f"`{ref.stage}` is not a `reward` stage", value.span)
-            if path == ("teacher",) and isinstance(value.data, StageRef) and not value.data.part:
+            if path in OTHER_MODELS and isinstance(value.data, StageRef) and not value.data.part:
                 self._of_stage(value.data, value.span)
 
     def _check_data(self, ref: StageRef, span: Span | None) -> None:

@@ -363,7 +363,7 @@ class TrainingStage(Block):
     train_on: _Term | None = None
     data: list[_Term | _Ref] | None = None
     mix: _Term | None = None
-    limit: int | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
     max_len: Annotated[int, Field(ge=1)] | None = None
     packing: bool | _Term | None = None
     tokenize: _Term | None = None
@@ -551,8 +551,8 @@ class EvalStage(Block):
     serve: _Term | None = None
     against: _Term | _Ref | None = None
     batch: Annotated[int, Field(ge=1)] | None = None
-    limit: int | None = None
-    max_len: int | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+    max_len: Annotated[int, Field(ge=1)] | None = None
     backend: _Term | None = None
     to: str | _Ref | None = None
     hardware: Hardware = Field(default_factory=Hardware)
@@ -583,7 +583,7 @@ class MergeStage(Block):
     models: list[_Term | _Ref] | None = None
     base: _Term | _Ref | None = None
     weights: list[float] | None = None
-    densities: list[float] | None = None
+    densities: list[Annotated[float, Field(gt=0)]] | None = None
     to: str | _Ref | None = None
     push: _Term | None = None
     hardware: Hardware = Field(default_factory=Hardware)
@@ -611,7 +611,7 @@ class QuantizeStage(Block):
     scheme: _Term | None = None
     library: _Term | None = None
     calibrate: list[_Term | _Ref] | None = None
-    max_len: int | None = None
+    max_len: Annotated[int, Field(ge=1)] | None = None
     hardware: Hardware = Field(default_factory=Hardware)
     env: dict[str, Any] | None = None
     tokenizer: Tokenizer = Field(default_factory=Tokenizer)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ftdsl.engines import registry
 from ftdsl.engines.jobs import Job
-from ftdsl.environments import by_engine
+from ftdsl.environments import NAMED, by_engine, named_for
 from ftdsl.observe.progress import StageProgress, Status, View
 from ftdsl.recipe.build import python_of
 from ftdsl.run import measured, out_of_memory, prepare, store
@@ -133,25 +133,44 @@ def environments_of(
     Raises: NoEngineError when one that is needed is not there.
     """
     engine = compiled.plan.recipe.engine
+    names = list(dict.fromkeys(job.environment for job in jobs))
+    asked = [name for name in names if (known := registry.get(name)) is not None and known.package]
+    owner = engine.name if engine.name in asked or len(asked) != 1 else asked[0]  # of a Python named without an engine
     environments: dict[str, Environment] = {}
-    for name in dict.fromkeys(job.environment for job in jobs):
-        own, known = name == engine.name, registry.get(name)
+    for name in names:
+        known = registry.get(name)
         if known is not None and not known.package:
             environments[name] = this_python()
         elif name:
-            named = python_of(engine, compiled.folder) if own else ""
-            environments[name] = find(
-                name, env, flag=python if own or by_engine(python) else "", recipe=named, folder=compiled.folder
-            )
+            environments[name] = _environment_of(name, compiled, env, python, owner)
     if engine.name in environments:
         return {**environments, "": environments[engine.name]}
     if any(job.packages for job in jobs):
         try:
-            named = python_of(engine, compiled.folder)
-            return {**environments, "": find(engine.name, env, flag=python, recipe=named, folder=compiled.folder)}
+            return {**environments, "": _environment_of(engine.name, compiled, env, python, engine.name)}
         except NoEngineError:
-            pass
+            return {**environments, "": environments[asked[0]] if asked else this_python()}
     return {**environments, "": this_python()}
+
+
+def _environment_of(name: str, compiled: Compiled, env: Mapping[str, str], python: str, owner: str) -> Environment:
+    """The environment of an engine or tool. A Python that the command line or a variable names without saying for which engine
+    is `owner`'s; another engine is run in it where it is there. Raises: NoEngineError.
+    """
+    choice = compiled.plan.recipe.engines.get(name)
+    named = python_of(choice.term, compiled.folder) if choice else ""
+
+    def environment_by(flag: str, env: Mapping[str, str]) -> Environment:
+        return find(name, env, flag=flag, recipe=named, folder=compiled.folder)
+
+    if name == owner or registry.get(name) is None:
+        return environment_by(python if name == owner or by_engine(python) else "", env)
+    try:
+        return environment_by(python, env)
+    except NoEngineError:
+        if named_for(name, python) or named_for(name, env.get(NAMED[1], "")):
+            raise
+        return environment_by("", {key: value for key, value in env.items() if key != NAMED[1]})
 
 
 def _done(stage: StageProgress, outcome: Outcome, view: View, session: Session) -> None:

@@ -153,7 +153,7 @@ def _run(command: list[str], env: Mapping[str, str], patience: float = PATIENCE)
     """A command without input; one that cannot start, or takes too long, has failed with that as its text."""
     try:
         return subprocess.run(
-            command, env=dict(env), capture_output=True, text=True, timeout=patience, check=False, errors="replace",
+            command, env=dict(env), capture_output=True, encoding="utf-8", timeout=patience, check=False, errors="replace",
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:

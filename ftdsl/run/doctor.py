@@ -78,7 +78,9 @@ def examine_tool(environment: Environment, tool: Tool) -> list[Check]:
 def _look(environment: Environment, probe: str) -> dict[str, Any] | Check:
     try:
         command = [str(environment.python), "-I", "-c", _LOOK, probe or "torch"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=300, check=False
+        )
         probed: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
         return Check("python", False, f"does not answer ({type(error).__name__})", needed=True)

@@ -72,7 +72,7 @@ def probe(python: Path, source: str) -> Environment | None:
     try:
         names = dict.fromkeys((*registry.distributions(), *tool_distributions(), *OPTIONAL))
         command = [str(python), "-I", "-c", _PROBE, *names]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=True)
         versions = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None

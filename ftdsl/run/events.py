@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ftdsl.observe.metrics import Tail, read_result
 from ftdsl.observe.progress import RunProgress, Status
-from ftdsl.run.launchers.log import last_lines
+from ftdsl.run.launchers.log import last_lines, progress_line
 from ftdsl.runtime import events
 from ftdsl.storage import open_to_append
 
@@ -79,7 +79,7 @@ class Follower:
                     stage.apply(event)
                     new.append((stage.key, event))
             if stage.status is Status.RUNNING:
-                stage.log_line = "".join(last_lines(self.progress.folder / stage.folder / "log.txt", 1))
+                stage.log_line = progress_line(last_lines(self.progress.folder / stage.folder / "log.txt"))
             if stage.status.ok and stage.result is None:
                 stage.result = read_result(self.progress.folder / stage.folder)
         return new

@@ -16,7 +16,8 @@ from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.environments import Environment
 from ftdsl.run.faults import Fault, fault_of, full_disk, read
 from ftdsl.run.fingerprint import made_by
-from ftdsl.run.launchers.launcher import Handle, Launcher, LaunchError, QueueLauncher, Task
+from ftdsl.run.launchers.launcher import IN_UTF8, Handle, Launcher, LaunchError, QueueLauncher, Task
+from ftdsl.run.launchers.log import progress_line
 from ftdsl.run.preload import Preload
 from ftdsl.run.resources import Resources
 from ftdsl.run.stop import Stop
@@ -210,7 +211,7 @@ class Executor:
             job, Status.RUNNING, started=round(time.time(), 3), key=self.keys[job.key], message="", handle="",
             facts=self.keys.facts[job.key], cards=[card for listed in cards.values() for card in listed.split(",")],
         )  # fmt: skip
-        env = {**self.env, "PYTHONUNBUFFERED": "1", "FTC_STAGE_KEY": self.keys[job.key], **cards}
+        env = {**self.env, **IN_UTF8, "PYTHONUNBUFFERED": "1", "FTC_STAGE_KEY": self.keys[job.key], **cards}
         try:
             env |= self.preload.python(job, self.env, self.run.folder, self.environments[job.environment])
             for name in (events.RESULT, "done"):
@@ -281,7 +282,7 @@ class Executor:
             size = 0
         if size != running.log_size:
             running.log_size = size
-            stage.log_line = "".join(self.launcher.tail(running.handle, 1))
+            stage.log_line = progress_line(self.launcher.tail(running.handle, 12))
 
     def _end(self, running: _Running, stage: StageProgress, status: int) -> None:
         job, folder = running.job, self.run.folder / running.job.folder

@@ -112,7 +112,8 @@ def _stub(python: Path, say: Callable[[str], None]) -> None:
     where = subprocess.run(
         [str(python), "-I", "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=True,
     )
     package = Path(where.stdout.strip()) / "torchaudio"
@@ -132,7 +133,12 @@ def _run(command: Sequence[str], say: Callable[[str], None], env: dict[str, str]
     """Run, passing on what it prints; its last lines are the message when it fails."""
     lines: list[str] = []
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **(env or {})}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        env={**os.environ, **(env or {})},
     ) as process:
         for line in process.stdout or ():
             lines.append(line.rstrip())

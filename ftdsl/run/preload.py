@@ -24,6 +24,7 @@ from ftdsl.engines import registry
 from ftdsl.engines.jobs import Job, Raw
 from ftdsl.engines.tools.tool import TOOLS
 from ftdsl.run.environments import Environment
+from ftdsl.run.launchers.launcher import IN_UTF8
 from ftdsl.storage import open_to_append, write_file
 
 PROGRAM = Path(ftdsl.runtime.__file__).with_name("preloaded.py")
@@ -73,7 +74,7 @@ class Preload:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
-                env={**env, **ONE_THREAD},
+                env={**env, **IN_UTF8, **ONE_THREAD},
                 cwd=self._folder,
                 start_new_session=True,
             )

@@ -25,6 +25,7 @@ from ftdsl.run.launchers.registry import living_start
 from ftdsl.run.project import is_trial, siblings
 from ftdsl.run.resources import Resources
 from ftdsl.run.store import JobState, Run
+from ftdsl.run.unsupervised import GATE_REFUSED, refusals_in
 from ftdsl.run.uploads import lacks_token
 from ftdsl.runtime.events import Event, made
 from ftdsl.targets.compiled import Compiled
@@ -156,7 +157,7 @@ def hourly_prices(plan: Plan) -> dict[str, float]:
 
 def joinable(jobs: tuple[Job, ...], keys: CacheKeys, wishes: Wishes, home: Path, launcher: Launcher) -> list[Job]:
     """Jobs of the newest run that an earlier `ftc` has started and left: those that still run, and those that ended well
-    meanwhile. Raises: StillRunningError when one runs that is not what would be started now.
+    or were refused by their gate meanwhile. Raises: StillRunningError when one runs that is not what would be started now.
     """
     joined = []
     for at, run in enumerate(store.runs_of(home)):
@@ -165,7 +166,8 @@ def joinable(jobs: tuple[Job, ...], keys: CacheKeys, wishes: Wishes, home: Path,
                 continue
             handle = launcher.find(Task(run.folder, state.folder, {}))
             status = launcher.poll(handle) if handle else 1
-            if handle is None or status:
+            refused = status == GATE_REFUSED and bool(refusals_in(run.folder / state.folder))
+            if handle is None or (status and not refused):
                 _check_elsewhere(key, state, run, launcher)
                 continue
             job = next((job for job in jobs if job.key == key), None)

@@ -19,7 +19,9 @@ def visible_gpus(env: Mapping[str, str]) -> list[str]:
     if shutil.which("nvidia-smi") is None:
         return []
     try:
-        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace", timeout=30, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return []
     return [str(at) for at, line in enumerate(done.stdout.splitlines()) if line.startswith("GPU ")]

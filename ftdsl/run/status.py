@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ftdsl import catalog
 from ftdsl.engines.jobs import Job
 from ftdsl.engines.tools.tool import TOOLS
-from ftdsl.environments import candidates, installed
+from ftdsl.environments import NAMED, candidates, installed
 from ftdsl.observe.progress import Status
 from ftdsl.observe.status import BROKEN, CHANGED, DONE, NEW, RUNNING, StageStatus
 from ftdsl.plan.plan import Plan
@@ -48,29 +49,38 @@ def stage_statuses(
     return statuses
 
 
-def packages_of(plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Session) -> Mapping[str, str]:
-    """Versions that `ftc run` would find, read from folder names. Where the engine is not on this machine they count as they
-    were in the newest run.
-    """
-    engine = plan.recipe.engine
-    named = python_of(engine, plan.recipe.folder)
-    last: dict[str, str] = {}
-    for python, _ in candidates(engine.name, session.env, flag=session.engine_python, recipe=named):
-        last = installed(python, session.files)
-        if engine.name in last:
-            return last
-    if any(job.environment for job in jobs):
-        states = [state for run in reversed(runs) for state in run.jobs.values()]
-        return {name: version for state in states for name, version in state.facts.get("packages", {}).items()}
-    return last
-
-
 def packages_by_environment(
     plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Session
 ) -> dict[str, Mapping[str, str]]:
-    """Versions by the name of the environment: the engine's, and those of the tools that jobs run in."""
-    packages = dict.fromkeys((plan.recipe.engine.name, ""), packages_of(plan, jobs, runs, session))
-    return packages | {name: _tool_packages(name, session) for name in {job.environment for job in jobs} & TOOLS.keys()}
+    """Versions that `ftc run` would find, by the name of the environment: of each engine, of the tools that jobs run in, and of
+    `""` (run.carry_out.environments_of). Read from folder names.
+    """
+    names = dict.fromkeys((plan.recipe.engine.name, *(job.environment for job in jobs if job.environment)))
+    packages = {name: _engine_packages(name, plan, jobs, runs, session) for name in names if name not in TOOLS}
+    first = next((name for name in packages if name != plan.recipe.engine.name), "")
+    own = packages[plan.recipe.engine.name]
+    packages[""] = own if own or not first else packages[first]
+    return packages | {name: _tool_packages(name, session) for name in names.keys() & TOOLS.keys()}
+
+
+def _engine_packages(
+    name: str, plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Session
+) -> Mapping[str, str]:
+    """Versions beside an engine. Where it is not on this machine they count as they were in its newest run."""
+    choice = plan.recipe.engines.get(name)
+    named = python_of(choice.term, plan.recipe.folder) if choice else ""
+    last: dict[str, str] = {}
+    named_pythons = candidates(name, session.env, flag=session.engine_python, recipe=named)
+    others = candidates(name, {key: value for key, value in session.env.items() if key != NAMED[1]}, recipe=named)
+    for python, _ in (*named_pythons, *others):
+        last = installed(python, session.files)
+        if catalog.serves(name, last):
+            return last
+    keys = {job.key for job in jobs if job.environment == name}
+    if keys:
+        states = [state for run in reversed(runs) for key, state in run.jobs.items() if key in keys]
+        return {package: version for state in states for package, version in state.facts.get("packages", {}).items()}
+    return last if name == plan.recipe.engine.name else {}
 
 
 def _tool_packages(name: str, session: Session) -> Mapping[str, str]:

@@ -116,7 +116,14 @@ def _answer_of(command: list[str], run: Path, env: Mapping[str, str]) -> Any:
     """The last line that a program prints, as JSON. Raises: NoRowsError."""
     try:
         done = subprocess.run(
-            command, cwd=run, env=dict(env), capture_output=True, text=True, timeout=SECONDS, check=False
+            command,
+            cwd=run,
+            env=dict(env),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=SECONDS,
+            check=False,
         )
         if done.returncode == 0:
             return json.loads(done.stdout.splitlines()[-1])

@@ -25,6 +25,11 @@ def refusals_of(attempt: list[events.Event]) -> list[str]:
     ]
 
 
+def refusals_in(folder: Path) -> list[str]:
+    """The same, of the last start of the stage in a folder."""
+    return refusals_of(events.last_attempt(events.read(folder / events.METRICS)))
+
+
 def take_in(progress: RunProgress, living: set[str]) -> None:
     """Set status and message of those stages that the run's events call running and that have ended. living: keys of the others.
 

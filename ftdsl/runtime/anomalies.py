@@ -23,6 +23,8 @@ SMALLEST = 0.1
 
 TAIL = 20
 """Steps at the end of a training by which it is judged."""
+FEWEST = 3
+"""Steps of the shortest training that is judged: by what is certain of its second half."""
 ABOVE, ABOVE_BY = 1.5, 0.5
 DEAD = 1e-9
 
@@ -92,27 +94,30 @@ def diverged(
     """A training that ended far above its first loss, or whose gradients vanished at a high loss.
 
     losses, grad_norms: of the last steps; first: the first loss; vocabulary: its size where the loss is a cross-entropy over
-    tokens (a uniform prediction has a loss of ln(vocabulary)), else 0.
+    tokens (a uniform prediction has a loss of ln(vocabulary)), else 0. Fewer than `TAIL` steps are too few to call a loss high;
+    they are judged by gradients that vanished, and by losses that are all those of a model that knows nothing.
     """
-    if len(losses) < TAIL:
+    if len(losses) < FEWEST:
         return None
-    tail, norms = losses[-TAIL:], grad_norms[-TAIL:]
+    count = TAIL if len(losses) >= TAIL else max(2, len(losses) // 2)
+    tail, norms = losses[-count:], grad_norms[-count:]
     if not all(map(math.isfinite, tail)):
         return Finding(
-            "diverged", f"of the last {TAIL} losses {sum(not math.isfinite(x) for x in tail)} are no numbers"
+            "diverged", f"of the last {count} losses {sum(not math.isfinite(x) for x in tail)} are no numbers"
         )
     last = statistics.median(tail)
     know_nothing = math.log(vocabulary) if vocabulary > 1 else 0.0
-    at_nothing = bool(know_nothing) and abs(last - know_nothing) < 0.02 * know_nothing
-    if len(norms) == TAIL and max(norms) < DEAD and last > SMALLEST:
+    judged = (last,) if count == TAIL else tail
+    at_nothing = bool(know_nothing) and all(abs(loss - know_nothing) < 0.02 * know_nothing for loss in judged)
+    if len(norms) == count and max(norms) < DEAD and last > SMALLEST:
         also = f", and the loss is that of a model that knows nothing, ln({vocabulary}) = {know_nothing:.4g}"
-        return Finding("diverged", f"the last {TAIL} gradients are zero at a loss of {last:.4g}{also * at_nothing}")
+        return Finding("diverged", f"the last {count} gradients are zero at a loss of {last:.4g}{also * at_nothing}")
     if first is None or not math.isfinite(first):
         return None
     if at_nothing and first < 0.8 * know_nothing:
         text = f"the loss rose from {first:.4g} to {last:.4g}, that of a model that knows nothing: ln({vocabulary})"
         return Finding("diverged", text)
-    if last > ABOVE * first and last > first + ABOVE_BY:
+    if count == TAIL and last > ABOVE * first and last > first + ABOVE_BY:
         return Finding("diverged", f"the loss is {last:.4g} at the end, and was {first:.4g} at the start")
     return None
 

@@ -11,6 +11,7 @@ import errno
 import json
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +33,18 @@ SAVE_REQUEST, SAVE_ANSWER = "FTC_SAVE_REQUEST", "FTC_SAVED"
 STARTED_AS = "FTC_STAGE_ID"
 """The variable by which all processes of one start of a stage are known."""
 
+STARTED_AGAIN = "== started again: "
+"""Begins the line in a stage's log before the output of another start, with its time."""
+_START = re.compile(rf"^(?:{STARTED_AGAIN}.*|== \S+: job \S+ on .*, start \d+)$", re.M)
+"""That line, or the first of a Slurm job (templates/slurm/job.sh.j2)."""
+
 Event = dict[str, Any]
+
+
+def since_last_start(log: str) -> str:
+    """The part of a stage's log that its last start has printed."""
+    starts = list(_START.finditer(log))
+    return log[starts[-1].end() :] if starts else log
 
 
 # --- types of fields: each takes a value of a JSON document and gives it, or raises ValueError

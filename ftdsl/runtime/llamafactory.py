@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,8 @@ def _finish(stage: Stage, output: str) -> None:
     metrics = {ours: measured[theirs] for theirs, ours in NAMES.items() if theirs in measured}
     earlier = events.read_result(stage.stage) or {}  # of another part of this stage
     samples = samples_of(output) or earlier.get("samples", [])
+    if "loss" in metrics and "perplexity" not in metrics:  # the engine gives it for plain text alone
+        metrics["perplexity"] = math.exp(min(metrics["loss"], 700.0))
     metrics = {**earlier.get("metrics", {}), **metrics}
     scores: dict[str, Any] = {"kind": "metrics", "path": output, "metrics": metrics, "samples": samples}
     save_result(stage.stage, scores, smoke=stage.smoke)

@@ -6,9 +6,12 @@ a task of its own in a placement group, which holds that node's cores and GPUs. 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 PORT = 29500
+SAVING = 300
+"""Seconds between the end of a stage's time and its being killed."""
 
 
 def laid_out(build: Path, run: Path, stage: str) -> None:
@@ -26,6 +31,17 @@ def laid_out(build: Path, run: Path, stage: str) -> None:
     shutil.copytree(build / stage, run / stage, dirs_exist_ok=True)
 
 
+def differing(build: Path, run: Path, stage: str) -> str:
+    """A file of a stage by which another build made it, "" if there is none; comments and places in the recipe do not count."""
+
+    def plain(path: Path) -> str:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        return re.sub(r'(?m)^#.*|"where": "[^"]*",*', "", text)
+
+    files = sorted(path for path in (build / stage).iterdir() if path.is_file())
+    return next((path.name for path in files if plain(path) != plain(run / stage / path.name)), "")
+
+
 def part(run: str, stage: str, rank: int, nodes: int, head: str, seconds: float | None) -> int:
     """One node's part of a stage: the exit status of its launch.sh."""
     folder = Path(run) / stage
@@ -33,22 +49,35 @@ def part(run: str, stage: str, rank: int, nodes: int, head: str, seconds: float 
     log = folder / ("log.txt" if rank == 0 else f"log.node-{rank}.txt")
     with log.open("ab") as output:
         try:
-            done = subprocess.run(
+            work = subprocess.Popen(
                 ["bash", f"{stage}/launch.sh"],
                 cwd=run,
                 env=env,
                 stdout=output,
                 stderr=output,
-                timeout=seconds,
-                check=False,
+                start_new_session=True,  # so that its ranks end with it
             )
         except FileNotFoundError:
             print(f"error: {socket.gethostname()} does not see {run}", file=sys.stderr)
             return 96
+        try:
+            return work.wait(seconds)
         except subprocess.TimeoutExpired:
             print(f"error: {stage} reached its time limit of {seconds} s", file=sys.stderr)
             return 124
-    return done.returncode
+        finally:
+            ended(work)
+
+
+def ended(work: subprocess.Popen[bytes]) -> None:
+    """Ends a process and all that it started; a training that is asked to end may save."""
+    for number, seconds in ((signal.SIGTERM, SAVING), (signal.SIGKILL, None)):
+        if work.poll() is None:
+            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(work.pid, number)
+                work.wait(seconds)
+    with contextlib.suppress(ProcessLookupError):  # ranks that outlive their launcher
+        os.killpg(work.pid, signal.SIGKILL)
 
 
 def carried_out(stage: dict[str, Any], run: Path) -> int:
@@ -91,6 +120,9 @@ def main(argv: list[str]) -> int:
     for stage in spec["stages"]:
         name = stage["folder"]
         if (run / name / "done").exists():
+            if file := differing(build, run, name):
+                print(f"== {name}: was done by another build ({file} differs): remove {run / name}", flush=True)
+                return 1
             print(f"== {name}: done before", flush=True)
             continue
         print(f"== {name}", flush=True)

@@ -110,7 +110,12 @@ def started(served: Server, log: Path) -> Iterator[None]:
         _wait(served, process, log)
         if served.prepare:
             done = subprocess.run(
-                served.prepare, env={**os.environ, **served.env}, capture_output=True, text=True, check=False
+                served.prepare,
+                env={**os.environ, **served.env},
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
             )
             if done.returncode:
                 raise _broken(served, f"`{' '.join(served.prepare[:2])}` failed: {_last(done.stderr)}")
@@ -136,11 +141,13 @@ def _wait(served: Server, process: subprocess.Popen[bytes], log: Path) -> None:
             time.sleep(0.3)
         if process.poll() is not None:
             raise _broken(
-                served, f"it ended with status {process.returncode}: {_last(log.read_text(errors='replace'))}"
+                served,
+                f"it ended with status {process.returncode}: {_last(log.read_text(encoding='utf-8', errors='replace'))}",
             )
         if time.monotonic() > end:
             raise _broken(
-                served, f"it did not answer within {START / 60:.0f} minutes: {_last(log.read_text(errors='replace'))}"
+                served,
+                f"it did not answer within {START / 60:.0f} minutes: {_last(log.read_text(encoding='utf-8', errors='replace'))}",
             )
 
 

@@ -96,6 +96,8 @@ class Watcher:
         self.meter.step()
         if self.part.until and state.global_step >= self.part.until:
             save_and_stop(control)
+        if state.global_step >= state.max_steps and training.logging_strategy != "no":
+            control.should_log = True  # else the last loss of a result would be that of an earlier step
         self.request.heed(training, state, control)
 
     def on_evaluate(self, training: Any, state: Any, control: Any, **_: Any) -> None:

@@ -24,6 +24,7 @@ from ftdsl.run.launchers.registry import launcher_for
 from ftdsl.run.outcome import INTERRUPTED, Outcome
 from ftdsl.run.preload import Preload
 from ftdsl.run.prepare import Wishes, hourly_prices
+from ftdsl.run.resources import visible_gpus
 from ftdsl.run.stop import Stop
 from ftdsl.run.store import BusyError, holder_of
 from ftdsl.search.driver import PAUSE, Driver
@@ -99,7 +100,7 @@ def _search(
     limit = recipe.search.get("timeout")
     seconds = limit.number if isinstance(limit, Amount) else limit
     driver = Driver(
-        study, source, environments, home, view.note, stop, int(recipe.search.get("parallel") or 1),
+        study, source, environments, home, view.note, stop, trials_at_once(base, view.note),
         time.monotonic() + float(seconds) if seconds else None, shared,
         Spending.of(recipe.budget, hourly_prices(base.plan), needed(recipe, (goal.stage for goal in goals_of(recipe)))),
         served, halving_of(recipe),
@@ -120,6 +121,21 @@ def _search(
         outcome.study = replace(outcome.study, settings=best_settings(source, recipe, best))
         write_file(study.folder / PICTURE, encoded(outcome.study))
         _with_best(best, outcome, source, carried, view)
+
+
+def trials_at_once(base: Compiled, note: Callable[[str], None]) -> int:
+    """Trials at once: on this machine no more than its GPUs carry, since each was planned for GPUs of its own."""
+    recipe, launcher = base.plan.recipe, launcher_for(base.target)
+    wanted = int(recipe.search.get("parallel") or 1) if recipe.search else 1
+    if wanted == 1 or launcher is None or launcher.name != LocalLauncher.name:
+        return wanted
+    keys = needed(recipe, (goal.stage for goal in goals_of(recipe))) & reached(recipe)
+    each = max((job.accelerators for job in base.jobs if job.key in keys), default=0)
+    gpus = len(visible_gpus(dict(os.environ))) if each else 0
+    room = max(1, gpus // each) if gpus else wanted
+    if room < wanted:
+        note(f"{room} trial{'s' * (room > 1)} at once, not {wanted}: each takes {each} of {gpus} GPUs")
+    return min(wanted, room)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ftdsl.language.resolve.dimensions import Dimension
 from ftdsl.language.values import Amount, Term
 from ftdsl.recipe.recipe import Recipe
+from ftdsl.recipe.rules.search import POINTS
 from ftdsl.search.errors import StudyError
 from ftdsl.search.halving import halving_of
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
 
-POINTS = 5
-"""Values of a range in a grid."""
 PROFILE = "profile"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
@@ -65,10 +67,26 @@ def launch_text(job: Job) -> str:
     """The script of one job."""
     title = f"{job.folder}: {job.title}" + (f" ({job.location})" if job.location else "")
     commands = [{"text": _command(c), "comment": [c.comment] if c.comment else []} for c in job.commands]
+    if once := _once(job):
+        comment = "what follows is done once, on the first node"
+        commands.insert(once, {"text": 'if [ "$NODE_RANK" -ne 0 ]; then exit 0; fi', "comment": [comment]})
     if wrong := [name for name in job.env if not is_variable(name)]:
         raise ValueError(f"{wrong[0]!r} is not a valid variable name")  # an earlier phase reports it at its span
     env = [{"name": name, "value": value} for name, value in job.env.items()]
     return render("bash/launch.sh.j2", title=title, header=(*job.header, *_started(job)), env=env, commands=commands)
+
+
+def _once(job: Job) -> int:
+    """Where the commands begin that only the first of several nodes runs: after the last of all nodes; 0 if there are none."""
+    together = [at for at, command in enumerate(job.commands, 1) if command.each_node]
+    return together[-1] if job.nodes > 1 and together and together[-1] < len(job.commands) else 0
+
+
+def build_of(job: Job) -> str:
+    """A fingerprint of what a job runs; comments and places in the recipe do not count, as in run.sh."""
+    texts = [launch_text(job), *(document_text(document) for document in job.documents)]
+    lines = [line for text in texts for line in text.splitlines() if not line.startswith("#")]
+    return sha256(re.sub(r'"where": "[^"]*",*', "", "\n".join(lines)).encode()).hexdigest()[:16]
 
 
 def _started(job: Job) -> Iterator[str]:

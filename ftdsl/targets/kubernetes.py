@@ -7,7 +7,6 @@ Sources: kubernetes.io/docs (Job, pod failure policy), jobset.sigs.k8s.io (v1alp
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,21 @@ from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
-from ftdsl.targets.options import check_texts, hardware_of, inputs_of, options_of, refuse, request_text, secrets_of
+from ftdsl.targets.artifacts import build_of
+from ftdsl.targets.options import (
+    check_copied,
+    check_launchers,
+    check_shared,
+    check_texts,
+    hardware_of,
+    inputs_of,
+    label,
+    limit_of,
+    options_of,
+    refuse,
+    request_text,
+    secrets_of,
+)
 from ftdsl.targets.pythons import variables
 from ftdsl.targets.render import render
 
@@ -28,6 +41,9 @@ RUNTIME = "torch-distributed"
 GATE_REFUSED = 3
 KINDS = {"job": ("Job", "job"), "jobset": ("JobSet", "jobset"), "trainjob": ("TrainJob", "trainjob")}
 
+WHOLE_RUN = ("storage", "mount", "namespace")
+"""Options that all stages share: the folder of the run, and where `apply.sh` looks for their jobs."""
+
 Document = dict[str, Any]
 
 
@@ -39,6 +55,9 @@ class KubernetesTarget:
     def check(self, plan: Plan, jobs: tuple[Job, ...], session: Session) -> None:
         """An image and a claim are needed; secrets need the name of a Secret."""
         check_texts(plan, jobs, NAME, session, title=self.title)
+        check_shared(plan, jobs, NAME, WHOLE_RUN, session, title=self.title)
+        check_copied(plan, jobs, session, title=self.title)
+        check_launchers(plan, jobs, session, title=self.title)
         for job in jobs:
             options = options_of(plan, job, NAME)
             for name, what in (("image", "an image with the engine"), ("storage", "a claim that all pods mount")):
@@ -67,7 +86,8 @@ class KubernetesTarget:
             "kubernetes/stage.yaml.j2", title="A pod that takes the build to the volume", documents=[pod]
         )
         files["kubernetes/pod.sh"] = render("kubernetes/pod.sh.j2", name=name)
-        rows = [{"folder": job.folder, "resource": f"{_kind(plan, job)[1]}/{_name(plan, job)}"} for job in jobs]
+        rows = [{"folder": job.folder, "resource": f"{_kind(plan, job)[1]}/{_name(plan, job)}", "build": build_of(job)}
+                for job in jobs]  # fmt: skip
         files["apply.sh"] = render(
             "kubernetes/apply.sh.j2", name=name, doc=plan.recipe.doc.splitlines(), kind=_kind(plan, jobs[0])[0],
             claim=str(first.get("storage", "")), namespace=namespace, folder=folder, copier=copier, stages=rows,
@@ -80,7 +100,7 @@ class KubernetesTarget:
 
     def asks(self, plan: Plan, job: Job) -> str:
         options = options_of(plan, job, NAME)
-        return request_text(plan, job, options, _seconds(plan, options), _kind(plan, job)[0])
+        return request_text(plan, job, options, _seconds(plan, job), _kind(plan, job)[0])
 
 
 def documents(plan: Plan, job: Job) -> list[Document]:
@@ -89,12 +109,13 @@ def documents(plan: Plan, job: Job) -> list[Document]:
     options = options_of(plan, job, NAME)
     namespace = str(options.get("namespace", "default"))
     name = _name(plan, job)
+    metadata = _metadata(name, plan, namespace, options) | {"annotations": {"ftdsl/build": build_of(job)}}
     if kind == "trainjob":
-        return [_train_job(plan, job, name, namespace, options)]
+        return [_train_job(plan, job, metadata, options)]
     if kind == "jobset":
-        return [_job_set(plan, job, name, namespace, options)]
+        return [_job_set(plan, job, metadata, options)]
     manifests: list[Document] = [
-        {"apiVersion": "batch/v1", "kind": "Job", "metadata": _metadata(name, plan, namespace, options),
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata,
          "spec": _job_spec(plan, job, name, options, head=f"{name}-0.{name}")}
     ]  # fmt: skip
     if job.nodes > 1:
@@ -118,13 +139,14 @@ def _job_spec(plan: Plan, job: Job, name: str, options: Mapping[str, Any], *, he
         "completions": job.nodes, "parallelism": job.nodes, "completionMode": "Indexed",
         "backoffLimit": int(options.get("retries", RETRIES)), "podFailurePolicy": {"rules": rules},
     }  # fmt: skip
-    if seconds := _seconds(plan, options):
+    if seconds := _seconds(plan, job):
         spec["activeDeadlineSeconds"] = seconds
     template = {"metadata": {"labels": _labels(name, plan)}, "spec": {**pod, "restartPolicy": "Never"}}
     return spec | {"template": template}
 
 
-def _job_set(plan: Plan, job: Job, name: str, namespace: str, options: Mapping[str, Any]) -> Document:
+def _job_set(plan: Plan, job: Job, metadata: Document, options: Mapping[str, Any]) -> Document:
+    name = metadata["name"]
     inner = _job_spec(plan, job, name, {**options, "retries": 0}, head=f"{name}-nodes-0-0.{name}")
     inner["template"]["spec"].pop("subdomain", None)  # the JobSet names its pods
     spec = {
@@ -132,11 +154,10 @@ def _job_set(plan: Plan, job: Job, name: str, namespace: str, options: Mapping[s
         "failurePolicy": {"maxRestarts": int(options.get("retries", RETRIES))},
         "replicatedJobs": [{"name": "nodes", "replicas": 1, "template": {"spec": inner}}],
     }
-    metadata = _metadata(name, plan, namespace, options)
     return {"apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet", "metadata": metadata, "spec": spec}
 
 
-def _train_job(plan: Plan, job: Job, name: str, namespace: str, options: Mapping[str, Any]) -> Document:
+def _train_job(plan: Plan, job: Job, metadata: Document, options: Mapping[str, Any]) -> Document:
     pod = _pod(plan, job)
     container = pod["containers"][0]
     trainer = {
@@ -161,9 +182,8 @@ def _train_job(plan: Plan, job: Job, name: str, namespace: str, options: Mapping
         "trainer": trainer,
         "runtimePatches": [patch],
     }  # fmt: skip
-    if seconds := _seconds(plan, options):
+    if seconds := _seconds(plan, job):
         spec["activeDeadlineSeconds"] = seconds
-    metadata = _metadata(name, plan, namespace, options)
     return {"apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob", "metadata": metadata, "spec": spec}
 
 
@@ -213,8 +233,8 @@ def _resources(plan: Plan, job: Job, options: Mapping[str, Any]) -> Document:
     return {"requests": requests} | ({"limits": limits} if limits else {})
 
 
-def _seconds(plan: Plan, options: Mapping[str, Any]) -> int:
-    return math.ceil(options.get("time") or plan.recipe.budget.get("time") or 0)
+def _seconds(plan: Plan, job: Job) -> int:
+    return math.ceil(limit_of(plan, job, NAME) or 0)
 
 
 # --- names
@@ -226,14 +246,14 @@ def _kind(plan: Plan, job: Job) -> tuple[str, str]:
 
 
 def _label(text: str) -> str:
-    """A name that Kubernetes takes (RFC 1123): at most 40 characters here, so that what it appends fits in 63."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-") or "recipe"
+    """At most 40 characters, so that what Kubernetes appends fits in 63."""
+    return label(text, 40)
 
 
 def _name(plan: Plan, job: Job) -> str:
     """A job's name: of the recipe, and the number of the stage's folder, which keeps shortened names apart."""
     number, _, rest = job.folder.partition("-")
-    return f"{_label(plan.recipe.name)[:20].strip('-')}-{number}-{_label(rest)[:20].strip('-')}"
+    return f"{label(plan.recipe.name, 20)}-{number}-{label(rest, 20, unique=False)}"
 
 
 def _labels(name: str, plan: Plan) -> dict[str, str]:

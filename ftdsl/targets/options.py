@@ -5,8 +5,10 @@ of the job's stage.
 from __future__ import annotations
 
 import math
+import posixpath
 import re
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 from ftdsl.engines.jobs import Job
@@ -78,6 +80,66 @@ def check_texts(plan: Plan, jobs: tuple[Job, ...], target: str, session: Session
             for text in value if isinstance(value, list | tuple) else (value,):
                 if isinstance(text, str) and not re.fullmatch(NAME, text):
                     refuse(plan, job, session, f"`{name} = {text!r}` is no name that {title} takes")
+
+
+def check_shared(
+    plan: Plan, jobs: tuple[Job, ...], target: str, names: tuple[str, ...], session: Session, *, title: str
+) -> None:
+    """Options of the whole run are the same for all jobs: a stage with a folder of its own would not see what others made."""
+    term = plan.recipe.target
+    with_stage = [job for job in jobs if stage_of(plan, job) is not None] or list(jobs)
+    whole = term.options if term is not None and term.name == target else options_of(plan, with_stage[0], target)
+    for name in names:
+        other = next((job for job in with_stage if options_of(plan, job, target).get(name) != whole.get(name)), None)
+        if other is not None:
+            text = f"`{name}` is of the whole run on {title}, and a stage cannot have its own"
+            refuse(plan, other, session, text, help=f"write it in the file's `target = {target}(…)`")
+
+
+def check_copied(plan: Plan, jobs: tuple[Job, ...], session: Session, *, title: str) -> None:
+    """A build that is copied takes along what lies in the recipe's folder, and nothing outside of it."""
+    paths = {path: job for job in jobs for path in (*job.reads, *job.inputs) if _leaves(path)}
+    spans = [span for planned in plan.stages for span in planned.stage.spans.values()]
+    for path, job in paths.items():
+        if any(path.startswith(f"{other}/") for other in paths):
+            continue  # of a folder that is reported
+        span = next((span for span in spans if path in span.text), None) or span_of(plan, job)
+        text = f"`{path}` lies outside the recipe's folder, and only what is in it is copied to {title}"
+        help = "move it below the recipe, or name an absolute path that all nodes see"
+        session.sink.error(CODE, text, span, help=help)
+
+
+def _leaves(path: str) -> bool:
+    relative = "://" not in path and not path.startswith(("/", "~"))
+    return relative and posixpath.normpath(path).split("/")[0] == ".."
+
+
+def check_launchers(plan: Plan, jobs: tuple[Job, ...], session: Session, *, title: str) -> None:
+    """The engine's own use of Ray starts the ranks of all nodes from one of them; here each node starts its own."""
+    for job in jobs:
+        planned = stage_of(plan, job)
+        if planned and job.nodes > 1 and planned.stage.settings.name("launch.with") == "ray":
+            text = f"Ray's ranks on several nodes of {title} need a Ray cluster that runs there already"
+            refuse(plan, job, session, text, key="launch.with", help="write `launch { with = torchrun }`")
+
+
+def label(text: str, most: int, *, unique: bool = True) -> str:
+    """A name that schedulers take (RFC 1035): small letters, digits and hyphens, a letter first, at most so many characters.
+
+    unique: texts that differ have labels that differ, also where they had to be changed; else only where they are too long.
+    """
+    made = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    if made == text and made[:1].isalpha() and len(made) <= most:
+        return made
+    made = made if made[:1].isalpha() else f"r-{made}".strip("-")
+    if not unique and len(made) <= most:
+        return made
+    return f"{made[: most - 7].strip('-')}-{sha256(text.encode()).hexdigest()[:6]}"
+
+
+def limit_of(plan: Plan, job: Job, target: str) -> float | None:
+    """Seconds that a job may take: its target's, else the recipe's budget; None where neither says."""
+    return options_of(plan, job, target).get("time") or plan.recipe.budget.get("time")
 
 
 def refuse(plan: Plan, job: Job, session: Session, text: str, *, key: str = "target", help: str = "") -> None:

@@ -6,7 +6,6 @@ Source: docs.ray.io (job submission, runtime environments, placement groups), Ra
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,13 +14,28 @@ from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
 from ftdsl.targets.artifacts import runtime_module
-from ftdsl.targets.options import check_texts, hardware_of, inputs_of, options_of, refuse, request_text, secrets_of
+from ftdsl.targets.options import (
+    check_copied,
+    check_launchers,
+    check_shared,
+    check_texts,
+    hardware_of,
+    inputs_of,
+    label,
+    limit_of,
+    options_of,
+    refuse,
+    request_text,
+    secrets_of,
+)
 from ftdsl.targets.pythons import variables
 from ftdsl.targets.render import render
 
 NAME = "ray"
 ADDRESS = "http://127.0.0.1:8265"
 DRIVER = "ray_driver"
+WHOLE_RUN = ("address", "storage", "packages", "python", "environments")
+"""Options of the one Ray job that all stages are parts of."""
 
 
 @frozen
@@ -32,6 +46,9 @@ class RayTarget:
     def check(self, plan: Plan, jobs: tuple[Job, ...], session: Session) -> None:
         """A folder that all nodes see is needed, since a Ray job's own is each node's."""
         check_texts(plan, jobs, NAME, session, title=self.title)
+        check_shared(plan, jobs, NAME, WHOLE_RUN, session, title=self.title)
+        check_copied(plan, jobs, session, title=self.title)
+        check_launchers(plan, jobs, session, title=self.title)
         for job in jobs:
             if "storage" not in options_of(plan, job, NAME):
                 text = "the nodes of a Ray cluster need a folder that all of them see"
@@ -40,8 +57,8 @@ class RayTarget:
     def scripts(self, plan: Plan, jobs: tuple[Job, ...]) -> Mapping[str, str]:
         """`submit.sh`, what the driver reads, and the driver."""
         first = options_of(plan, jobs[0], NAME)
-        label = re.sub(r"[^A-Za-z0-9_-]+", "-", plan.recipe.name)
-        storage = f"{first.get('storage', '')}/{label}"
+        name = label(plan.recipe.name, 50)
+        storage = f"{first.get('storage', '')}/{name}"
         stages = {"schema": 1, "run": storage, "stages": [_stage(plan, job) for job in jobs]}
         environment: dict[str, Any] = {"env_vars": {**variables(first, jobs), "RAY_USAGE_STATS_ENABLED": "0"}}
         if packages := first.get("packages"):
@@ -49,7 +66,7 @@ class RayTarget:
         return {
             "submit.sh": render(
                 "ray/submit.sh.j2", name=plan.recipe.name, doc=plan.recipe.doc.splitlines(), storage=storage,
-                address=str(first.get("address", ADDRESS)), label=label, inputs=inputs_of(jobs),
+                address=str(first.get("address", ADDRESS)), label=name, inputs=inputs_of(jobs),
             ),
             "ray/runtime_env.yaml": render("ray/runtime_env.yaml.j2", name=plan.recipe.name, document=environment),
             "ray/stages.json": json.dumps(stages, indent=1) + "\n",
@@ -61,14 +78,14 @@ class RayTarget:
 
     def asks(self, plan: Plan, job: Job) -> str:
         options = options_of(plan, job, NAME)
-        return request_text(plan, job, options, options.get("time"))
+        return request_text(plan, job, options, limit_of(plan, job, NAME))
 
 
 def _stage(plan: Plan, job: Job) -> dict[str, Any]:
     hardware, options = hardware_of(plan, job), options_of(plan, job, NAME)
     return {
         "folder": job.folder, "nodes": job.nodes, "gpus": hardware.gpus, "cpus": int(options.get("cpus") or hardware.cpus),
-        "seconds": options.get("time"), "secrets": secrets_of(plan, job),
+        "seconds": limit_of(plan, job, NAME), "secrets": secrets_of(plan, job),
     }  # fmt: skip
 
 

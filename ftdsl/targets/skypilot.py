@@ -6,7 +6,6 @@ Source: docs.skypilot.co (task YAML; managed job pipelines), SkyPilot 0.14.
 from __future__ import annotations
 
 import math
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,7 +15,21 @@ from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
-from ftdsl.targets.options import check_texts, hardware_of, inputs_of, options_of, refuse, request_text, secrets_of
+from ftdsl.targets.options import (
+    check_copied,
+    check_launchers,
+    check_shared,
+    check_texts,
+    hardware_of,
+    inputs_of,
+    label,
+    limit_of,
+    options_of,
+    refuse,
+    request_text,
+    secrets_of,
+    stage_of,
+)
 from ftdsl.targets.pythons import variables
 from ftdsl.targets.render import render
 
@@ -24,6 +37,8 @@ NAME = "skypilot"
 FILE = "skypilot.yaml"
 MOUNT = "/work"
 RETRIES = 3
+SAVING = 300
+"""Seconds between the end of a task's time and its being killed."""
 
 ACCELERATORS = {
     "a100": {40: "A100", 80: "A100-80GB"}, "h100": {80: "H100"}, "h200": {141: "H200"}, "a10": {24: "A10"}, "a10g": {24: "A10G"},
@@ -41,6 +56,9 @@ class SkyPilotTarget:
     def check(self, plan: Plan, jobs: tuple[Job, ...], session: Session) -> None:
         """Storage is needed where there are several stages or nodes; a GPU must have a name there."""
         check_texts(plan, jobs, NAME, session, title=self.title)
+        check_shared(plan, jobs, NAME, ("storage", "mount"), session, title=self.title)
+        check_copied(plan, jobs, session, title=self.title)
+        check_launchers(plan, jobs, session, title=self.title)
         for job in jobs:
             if "storage" not in options_of(plan, job, NAME):
                 text = "each task of SkyPilot has machines of its own, and needs storage that outlives them"
@@ -69,7 +87,7 @@ class SkyPilotTarget:
     def asks(self, plan: Plan, job: Job) -> str:
         options = options_of(plan, job, NAME)
         first = (str(options.get("infra", "any cloud")), "spot" if options.get("spot") else "on demand")
-        return request_text(plan, job, options, options.get("time"), *first)
+        return request_text(plan, job, options, limit_of(plan, job, NAME), *first)
 
 
 def task(plan: Plan, job: Job) -> dict[str, Any]:
@@ -79,7 +97,8 @@ def task(plan: Plan, job: Job) -> dict[str, Any]:
     run = f"{mount}/{_label(plan.recipe.name)}"
     secrets = secrets_of(plan, job)
     document: dict[str, Any] = {
-        "name": _label(job.folder), "workdir": ".", "num_nodes": job.nodes, "resources": _resources(plan, job, options),
+        "name": label(job.folder, 50, unique=False), "workdir": ".", "num_nodes": job.nodes,
+        "resources": _resources(plan, job, options),
         "file_mounts": {mount: {"source": str(options.get("storage", "")), "mode": "MOUNT"}},
         "envs": variables(options, [job]),
     }  # fmt: skip
@@ -87,7 +106,9 @@ def task(plan: Plan, job: Job) -> dict[str, Any]:
         document["secrets"] = dict.fromkeys(secrets)  # null: taken from who launches it
     if setup := options.get("setup"):
         document["setup"] = "\n".join(_setup(setup))
-    document["run"] = f"bash skypilot/node.sh {shlex.quote(job.folder)} {shlex.quote(run)}"
+    limit = limit_of(plan, job, NAME)  # SkyPilot has none of its own; a training that is asked to end may save
+    timeout = f"timeout --kill-after={SAVING} {math.ceil(limit)} " if limit else ""
+    document["run"] = f"{timeout}bash skypilot/node.sh {shlex.quote(job.folder)} {shlex.quote(run)}"
     return document
 
 
@@ -118,10 +139,12 @@ def accelerator(plan: Plan, job: Job) -> str:
     """SkyPilot's name of a job's GPU; "" if it has none."""
     hardware = hardware_of(plan, job)
     sizes = ACCELERATORS.get(hardware.kind, {})
-    planned = next((stage for stage in plan.stages if stage.key == job.key), None)
+    planned = stage_of(plan, job)
     term = planned.stage.settings.get("hardware.gpu") if planned else None
     memory = (term.options.get("memory") if term is not None else None) or _only_memory(hardware.kind)
-    return sizes.get(round(memory / 1e9), "") if memory else next(iter(sizes.values()), "")
+    if memory:
+        return sizes.get(round(memory / 1e9), "")
+    return sizes[max(sizes)] if sizes else ""  # the plan takes the largest, too
 
 
 def _only_memory(kind: str) -> float:
@@ -130,7 +153,7 @@ def _only_memory(kind: str) -> float:
 
 
 def _label(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:50].strip("-") or "recipe"
+    return label(text, 50)
 
 
 TARGET = SkyPilotTarget()

@@ -16,7 +16,16 @@ from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
-from ftdsl.targets.options import check_texts, hardware_of, options_of, refuse, request_text, stage_of
+from ftdsl.targets.options import (
+    check_launchers,
+    check_texts,
+    hardware_of,
+    limit_of,
+    options_of,
+    refuse,
+    request_text,
+    stage_of,
+)
 from ftdsl.targets.pythons import for_template, variable_of
 from ftdsl.targets.render import render
 
@@ -58,10 +67,7 @@ class SlurmTarget:
                     refuse(plan, job, session, f"`{text}` is no flag of sbatch", help="write `--name=value`")
                 elif text.partition("=")[0] in OURS:
                     refuse(plan, job, session, f"`{text.partition('=')[0]}` is set by ftdsl", help="drop it")
-            planned = stage_of(plan, job)
-            if planned and job.nodes > 1 and planned.stage.settings.name("launch.with") == "ray":
-                text = "Ray's ranks on several nodes of Slurm need a Ray cluster that runs there already"
-                refuse(plan, job, session, text, key="launch.with", help="write `launch { with = torchrun }`")
+        check_launchers(plan, jobs, session, title=self.title)
 
     def scripts(self, plan: Plan, jobs: tuple[Job, ...]) -> Mapping[str, str]:
         """`submit.sh`, `slurm/job.sh`, and a script per group of jobs."""
@@ -116,7 +122,7 @@ def partition_of(options: Mapping[str, Any], *, gpus: int) -> str:
 
 def seconds_of(plan: Plan, job: Job) -> float | None:
     """The time limit of a job: its target's, else the recipe's budget; None for the partition's."""
-    return options_of(plan, job, NAME).get("time") or plan.recipe.budget.get("time")
+    return limit_of(plan, job, NAME)
 
 
 def _times(plan: Plan, job: Job, options: Mapping[str, Any]) -> Iterator[str]:
@@ -202,7 +208,7 @@ def _script(plan: Plan, group: Group) -> str:
     first = group.jobs[0]
     options = options_of(plan, first, NAME)
     array = len(group.jobs) > 1
-    label = re.sub(r"[^\w.=,@+-]", "_", f"{plan.recipe.name}.{first.key.partition('@')[0] if array else first.key}")
+    label = re.sub(r"[^\w.=,@+-]", "_", f"{plan.recipe.name}.{_stage_name(first, array=array)}")
     flags = [f"--job-name={label}", *flags_of(plan, first), "--open-mode=append"]
     flags.append(f"--output=slurm/{'%A_%a' if array else '%j'}.out")
     if array:
@@ -221,6 +227,11 @@ def _script(plan: Plan, group: Group) -> str:
     )
 
 
+def _stage_name(job: Job, *, array: bool) -> str:
+    """For lists of jobs: of an array without the point, and of jobs of no stage without their mark."""
+    return job.key.partition("@")[0] if array else job.key.removesuffix("()")
+
+
 def _listed(plan: Plan, group: Group) -> dict[str, Any]:
     most = options_of(plan, group.jobs[0], NAME).get("at_once") if len(group.jobs) > 1 else None
     return {"script": group.script, "folders": [job.folder for job in group.jobs], "at_once": most}
@@ -231,7 +242,8 @@ def _submit(plan: Plan, groups: list[Group]) -> str:
         {"script": group.script, "after": group.after, "folders": [job.folder for job in group.jobs]}
         for group in groups
     ]
-    limits = [(group.script, options_of(plan, group.jobs[0], NAME).get("at_once")) for group in groups]
+    arrays = [group for group in groups if len(group.jobs) > 1]
+    limits = [(group.script, options_of(plan, group.jobs[0], NAME).get("at_once")) for group in arrays]
     return render(
         "slurm/submit.sh.j2",
         name=plan.recipe.name,

@@ -81,3 +81,28 @@ def test_a_name_of_an_engine_is_explained_by_its_key(
     assert main(["explain", name, "--json"]) == 0
     documents = json.loads(capsys.readouterr().out)
     assert path in [entry["path"] for entry in (documents if isinstance(documents, list) else [documents])]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "hint"),
+    [
+        (
+            "train.yaml",
+            "stage: sft\n",
+            "`ftc import train.yaml` makes a recipe of it, `ftc check train.yaml` checks it",
+        ),
+        ("a b.sh", "llamafactory-cli train a.yaml\n", "`ftc import 'a b.sh'` makes a recipe of it"),
+        ("train.py", "import torch\n", "`ftc check train.py` says what can be done with it"),
+        ("rows.jsonl", "{}\n", "a recipe names it"),
+    ],
+)
+def test_another_file_is_given_as_a_recipe(name: str, text: str, hint: str, tmp_path: Path) -> None:
+    """One message, whatever the verb, and nothing is read as a recipe that is none."""
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    for verb in (["plan"], ["run"], ["run", "--smoke"], ["compile"], ["graph"], ["explain"], ["fmt"], ["data", "show"]):
+        done = ftc(*verb, name, cwd=tmp_path)
+        shown = done.stdout + done.stderr
+        assert done.returncode == 1 and hint in shown and shown.count("error[") == 1, (verb, shown)
+        assert (tmp_path / name).read_text(encoding="utf-8") == text
+    document = json.loads(ftc("plan", name, "--json", cwd=tmp_path).stdout)
+    assert [problem["code"] for problem in document["problems"]] == ["FT051"]

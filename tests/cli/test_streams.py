@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import os
@@ -13,12 +14,17 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
+from ftdsl.cli.streams import PLAIN
+from ftdsl.diagnostics import Diagnostic
+from ftdsl.diagnostics.render_text import render
 from ftdsl.observe.live import LiveView
 from ftdsl.observe.plain import Plain
 from ftdsl.printable import one_line, printable, with_colors
+from ftdsl.source import Source, Span
 from tests.command import ftc, ftc_process
-from tests.conftest import ALPACA
+from tests.conftest import ALPACA, ROOT
 
 EVIL = "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b2J \u202egnp.exe \x08\x08 \x7f \u2028 \x00".replace("\x00", "")
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -278,3 +284,130 @@ def test_a_pipe_that_closes_is_no_error(place: Path) -> None:
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
     assert "bug" not in done.stderr
+
+
+# --- encodings that lack our signs
+
+ASCII = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+NARROW = [("ascii", ASCII), ("cp1252", {"PYTHONIOENCODING": "cp1252"}), ("ascii", {"PYTHONIOENCODING": "ascii"})]
+ABROAD = """\
+hardware {{ gpu = none, count = 1 }}
+data d {{ source = file("{rows}") }}
+sft {{ model = hf("Qwen/Qwen3-0.6B"), template = qwen3, data = d, system = "你好 é", to = "öut", lora {{ }} }}
+shell s {{ run = "echo grüß > 'ü.txt'; cat 'ü.txt'; {python} -c 'print(\\"→ ß\\")'" }}
+"""
+PRINTED = [("check",), ("check", "--json"), ("plan",), ("plan", "--json"), ("explain", "sft"), ("fmt", "--diff"), ("graph",),
+           ("compile",), ("compile", "--explain"), ("run", "--only", "d"), ("status",), ("check", "--set", "sft.data=wrong"),
+           ("check", "--output-format", "sarif"), ("clean",), ("diagnose",)]  # fmt: skip
+
+
+@pytest.fixture
+def abroad(tmp_path: Path) -> Path:
+    (tmp_path / "日本.jsonl").write_text(ALPACA, encoding="utf-8")
+    text = ABROAD.format(rows="日本.jsonl", python=sys.executable)
+    (tmp_path / "训练.ft").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("encoding", "env"), NARROW, ids=["C", "cp1252", "ascii"])
+@pytest.mark.parametrize("arguments", PRINTED, ids=" ".join)
+@pytest.mark.slow
+def test_a_locale_without_our_signs(
+    arguments: tuple[str, ...], encoding: str, env: dict[str, str], abroad: Path
+) -> None:
+    """Nothing crashes, what is printed is in that encoding, signs are plain ASCII, and JSON is JSON."""
+    verb, *more = arguments
+    command = [
+        str(Path(sys.executable).with_name("ftc")),
+        verb,
+        *([] if verb in ("status", "clean") else ["训练.ft"]),
+        *more,
+    ]
+    done = subprocess.run(command, cwd=abroad, env={**os.environ, **env}, capture_output=True, check=False, timeout=120)
+    printed = (done.stdout + done.stderr).decode(encoding)
+    assert "bug in ftc" not in printed and "Traceback" not in printed
+    assert not re.search(r"\\\\u2[0-7]", printed), "boxes, arrows and dots are written in ASCII"
+    if "--json" in more or "sarif" in more:
+        json.loads(done.stdout.decode(encoding))
+
+
+@pytest.mark.slow
+def test_what_runs_reads_and_prints_utf_8_in_any_locale(abroad: Path) -> None:
+    command = [str(Path(sys.executable).with_name("ftc")), "run", "训练.ft", "--only", "s"]
+    done = subprocess.run(
+        command, cwd=abroad, env={**os.environ, **ASCII}, capture_output=True, check=False, timeout=120
+    )
+    logs = [path.read_text(encoding="utf-8") for path in abroad.glob("runs/*/*/*-s/log.txt")]
+    assert done.returncode == 0, done.stderr
+    assert any("grüß" in log and "→ ß" in log for log in logs)
+
+
+def test_a_formatted_recipe_is_utf_8_in_any_locale(abroad: Path) -> None:
+    text = (abroad / "训练.ft").read_text(encoding="utf-8")
+    command = [str(Path(sys.executable).with_name("ftc")), "fmt", "-"]
+    done = subprocess.run(command, input=text.encode(), env={**os.environ, **ASCII}, capture_output=True, check=True)
+    assert "你好 é" in done.stdout.decode("utf-8")
+
+
+def test_every_sign_of_ours_has_a_plain_form() -> None:
+    """Those in texts of the rooms that print, but for punctuation of other scripts, which is only read."""
+    signs = set()
+    for room in ("cli", "observe", "diagnostics", "plan", "estimate", "run", "diagnose"):
+        for path in (ROOT / "ftdsl" / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    signs |= {sign for sign in node.value if ord(sign) > 0x7F}
+    assert {"…", "█", "→"} <= signs
+    assert {sign for sign in signs if sign not in PLAIN} <= {"\ufeff"}
+    assert all(plain.isascii() and '"' not in plain and "\\" not in plain for plain in PLAIN.values())
+
+
+# --- long lines
+
+LONG = 'sft {{ model = hf("Qwen/Qwen3-0.6B"), {before}rnak = 8, {after}data = file("rows.jsonl"), lora {{ }} }}\n'
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 140])
+@pytest.mark.parametrize("before", [0, 3, 40, 400])
+@pytest.mark.parametrize("filler", ['name = "x", ', 'name = "数数数", ', "\tseed = 1, "])
+def test_a_long_line_is_cut_around_what_is_wrong(width: int, before: int, filler: str) -> None:
+    source = Source("a.ft", LONG.format(before=filler * before, after=filler * 40))
+    start = source.text.index("rnak")
+    span = Span(source, start, start + 4)
+    _, _, _, line, marks, *_ = render([Diagnostic("FT001", "no key", span, label="here")], width=width).split("\n")
+    assert cell_len(line) <= width
+    column = cell_len(marks[: marks.index("^")])
+    assert cell_len(line[: line.index("rnak")]) == column and marks.endswith("^^^^ here")
+    assert line.endswith("...") and line.startswith("1 | ...") is not line.startswith("1 | sft {")
+
+
+def test_a_terminal_says_how_wide_it_is(abroad: Path) -> None:
+    (abroad / "long.ft").write_text(LONG.format(before='name = "x", ' * 9, after=""), encoding="utf-8")
+    parent, child = pty.openpty()
+    set_columns(child, 60)
+    env = {name: value for name, value in os.environ.items() if name != "COLUMNS"} | {"NO_COLOR": "1", "TERM": "xterm"}
+    process = subprocess.Popen(
+        [str(Path(sys.executable).with_name("ftc")), "check", "long.ft"],
+        cwd=abroad,
+        env=env,
+        stdout=child,
+        stderr=child,
+    )
+    os.close(child)
+    printed = b""
+    try:
+        while piece := os.read(parent, 4096):
+            printed += piece
+    except OSError:
+        pass
+    process.wait()
+    lines = [line for line in printed.decode().splitlines() if line.startswith("1 | ")]
+    assert lines and max(map(len, lines)) <= 60
+
+
+def set_columns(terminal: int, columns: int) -> None:
+    import fcntl
+    import struct
+    import termios
+
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))

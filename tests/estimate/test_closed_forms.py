@@ -6,6 +6,7 @@ import pytest
 
 from ftdsl.estimate import compute, layer, loss, sharding, states, weights
 from ftdsl.estimate.architecture import Architecture, known
+from ftdsl.estimate.interval import deviation_of
 from ftdsl.estimate.memory import memory
 from ftdsl.estimate.setup import Setup
 from ftdsl.estimate.time import time
@@ -142,6 +143,15 @@ def test_context_parallelism_splits_the_tokens_of_each_sequence() -> None:
 
 def test_lengths_of_alpaca_end_where_its_longest_row_does() -> None:
     assert Setup(LLAMA8, seq_kind="variable(alpaca)", seq_len=4096).tokens == 1024
+
+
+def test_time_goes_by_the_mean_length_of_alpaca() -> None:
+    """Memory by the longest batch, time by the average one, whatever the limit is."""
+    one = Setup(LLAMA8, seq_kind="variable(alpaca)", seq_len=4096, micro_batch=2, card="a100")
+    assert time(one).tokens_per_gpu == pytest.approx(time(replace(one, seq_len=512)).tokens_per_gpu)
+    assert time(one).step < 0.5 * time(replace(one, seq_kind="max_padded", seq_len=1024)).step
+    short = replace(one, seq_len=100)
+    assert time(short).step == pytest.approx(time(replace(short, seq_kind="variable")).step)
     assert Setup(LLAMA8, seq_kind="trunc_max", seq_len=1000).tokens == 930
 
 
@@ -173,6 +183,24 @@ def test_compiled_layers_keep_less_and_move_less() -> None:
     assert compute.elementwise(replace(one, compile=True)) < 0.7 * compute.elementwise(one)
 
 
+@pytest.mark.parametrize("a", [LLAMA8, MISTRAL])
+def test_compiled_layers_keep_what_products_read(a: Architecture) -> None:
+    """The partitioner works pointwise operations out again, not what a product of the backward pass reads: outputs of both norms
+    and of silu(gate) * up, where the maps behind them are trained (torch, _functorch/partitioners.py).
+    """
+    trained = Setup(a, checkpointing="none", norms="eager", compile=True, framework="torchtune", seq_len=2048)
+    frozen = replace(trained, method="lora")
+    assert layer.saved(trained) - layer.saved(frozen) == pytest.approx(2 * (2 * a.hidden + a.active_ffn))
+
+
+@pytest.mark.parametrize("chunks", [8])
+def test_chunks_of_logits_make_way_for_their_gradients(chunks: int) -> None:
+    """Compiled, a chunk's logits are all that its loss keeps."""
+    one = Setup(LLAMA8, loss="tt_chunk", compile=True, seq_len=4096, framework="torchtune")
+    assert loss.loss_bytes(one) == pytest.approx((2 + 2 / chunks) * 4096 * LLAMA8.vocab)
+    assert loss.loss_bytes(one) < 0.4 * loss.loss_bytes(replace(one, compile=False))
+
+
 def test_fp8_products_are_faster_by_what_was_measured() -> None:
     """1402.6 against 794.5 TFLOP/s on an H100 (stas00/ml-engineering)."""
     plain, eighth = compute.peak(POLICY), compute.peak(replace(POLICY, quant="fp8_compute"))
@@ -189,3 +217,11 @@ def test_paged_states_that_do_not_fit_travel() -> None:
     a: Architecture = LLAMA8
     one = Setup(a, base_dtype="bf16", train_dtype="bf16", optimizer="paged_adamw", card="rtx4090", card_memory=24)
     assert time(one).step - time(replace(one, card_memory=1000)).step > 2 * 0.5 * 4 * a.params / 32e9 * 0.8
+
+
+@pytest.mark.parametrize(("kind", "wider"), [("allocated_peak", False), ("reserved_peak", True), ("nvidia_smi", True)])
+def test_lengths_below_a_limit_leave_blocks_behind(kind: str, wider: bool) -> None:
+    """What tensors need is known as well as with rows of one length, what the allocator holds is not."""
+    rows = Setup(LLAMA8, method="lora", seq_len=2048, card="a100")
+    spread = [deviation_of(replace(rows, seq_kind=lengths), kind) for lengths in ("exact", "limit")]
+    assert (spread[1] > 2 * spread[0]) is wider

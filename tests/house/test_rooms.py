@@ -239,3 +239,20 @@ def test_what_an_author_writes_is_kept_within_bounds() -> None:
         and function.name not in _OF_TABLES
     }
     assert unbounded == set()
+
+
+def test_programs_are_read_in_utf_8() -> None:
+    """`text=True` alone decodes by the locale, and fails on the first letter that ASCII has not."""
+    bare = []
+    for path in sorted((ROOT / "ftdsl").rglob("*.py")):
+        if path.is_relative_to(ROOT / "ftdsl" / "catalog" / "extract"):
+            continue  # runs at a maintainer's
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = {keyword.arg for keyword in node.keywords} if isinstance(node, ast.Call) else set()
+            if (
+                names & {"text", "universal_newlines"}
+                and names & {"capture_output", "stdout", "stdin"}
+                and "encoding" not in names
+            ):
+                bare.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not bare

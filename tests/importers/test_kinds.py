@@ -313,7 +313,7 @@ NOT_OURS = {
     "m.yaml": ("model: unsloth/x\nlora: {r: 16}\n", "no configuration that is known here"),
     "k.yaml": ("task: gsm8k\ndataset_path: gsm8k\noutput_type: generate_until\nmetric_list: [a]\n",
                "no configuration that is known here"),
-    "q.sh": ("rsync -a b c\npython other.py --x 1\n", "no command here starts LLaMA-Factory or TRL"),
+    "q.sh": ("rsync -a b c\npython other.py --x 1\n", "`other.py` is a program of its own"),
     "r.sh": ("llamafactory-cli train conf/not_here.yaml learning_rate=3e-5\n", "there is no file `conf/not_here.yaml`"),
     "l.sh": ("llamafactory-cli eval x.yaml\n", "was taken out of LLaMA-Factory"),
     "z.yaml": ("model: a/b\ntrain_dataset: x.yaml\nmodel_class: llm\n", "v1 trainer"),

@@ -24,6 +24,21 @@ STAGE = [
     ("evaluate { data = file(rows.jsonl) }", "FT066", "rows.jsonl", '"rows.jsonl"'),
     ("evaluate { data = rows.jsonl }", "FT066", "rows.jsonl", 'file("rows.jsonl")'),
     ("resume = file(saves/first-try/checkpoint-500)", "FT066", "saves/first-try/checkpoint-500", None),
+    ("system = You are a poet", "FT066", "You are a poet", '"You are a poet"'),
+    ("system = Answer in one line, please.", "FT066", "Answer in one line, please.", '"Answer in one line, please."'),
+    ("system = Be brief, seed = 3", "FT066", "Be brief", '"Be brief"'),
+    ("system = Be brief, optim { lr = 1e-4 }", "FT066", "Be brief", '"Be brief"'),
+    ("system = Be brief, optim { lr in [1e-4] }", "FT066", "Be brief", '"Be brief"'),
+    ("system = Hello, I am from Rome, and you?", "FT066", "Hello, I am from Rome, and you?", None),
+    ("system = Don't guess!", "FT066", "Don't guess!", '"Don\'t guess!"'),
+    ('system = Say "no" then stop', "FT066", 'Say "no" then stop', "'Say \"no\" then stop'"),
+    ("system = Hello!", "FT066", "Hello!", '"Hello!"'),
+    ("system = Note: true is a word", "FT066", "Note: true is a word", None),
+    ("system = Tu es poète, toi", "FT066", "Tu es poète, toi", None),
+    ("system = 你是诗人。请回答。", "FT066", "你是诗人。请回答。", None),
+    ("system = Read 3 books a day  # each", "FT066", "Read 3 books a day", None),
+    ("evaluate { data = file(my rows.jsonl) }", "FT066", "my rows.jsonl", '"my rows.jsonl"'),
+    ("to = my out/first", "FT066", "my out/first", '"my out/first"'),
     ("packing = True", "FT060", "True", "true"),
     ("packing = no", "FT060", "no", "false"),
     ("deterministic = yes", "FT060", "yes", "true"),
@@ -76,6 +91,15 @@ def test_a_model_without_quotes(line: str, written: str | None, checked: Callabl
     assert found.fix is not None
     if written:
         assert found.fix.edits[0].text == written
+
+
+@pytest.mark.parametrize(
+    ("stage", "code"),
+    [("packing = neat attention = sdpa", "FT037"), ("packing = neat optim { lr = 1e-4 }", "FT037"),
+     ("lora { targets = [q_proj v_proj] }", "FT030"), ("lora { targets = q_proj, v_proj }", "FT036")],
+)  # fmt: skip
+def test_a_comma_that_is_missing_is_no_sentence(stage: str, code: str, checked: Callable[..., Outcome]) -> None:
+    assert checked(small(stage), ROWS).codes == [code]
 
 
 SUMS = ["let half = 8\nlet a = half/2", "let a-b = 3", "let a = 2*3/4"]

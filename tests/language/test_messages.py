@@ -106,6 +106,57 @@ def test_profiles_and_sets_are_checked_against_the_recipe(checked: Callable[...,
     assert checked(small(), ROWS, Options(params=("x=3",))).codes == ["FT044"]
 
 
+PROFILES = [
+    ('sft.lora.rank = "x"', "FT060", '"x"'),
+    ("sft { optim { lr = fast } }", "FT060", "fast"),
+    ("hardware { gpu = h1000 }", "FT002", "h1000"),
+    ("max_len = -3", "FT003", "-3"),
+    ("sft.duration = 3 lightyears", "FT061", "lightyears"),
+    ("precision = float7", "FT002", "float7"),
+    ("sft.lora.rank = bass * 2", "FT040", "bass"),
+    ('sft.lora.rank in [8, "y"]', "FT060", '"y"'),
+    ('sft { lora { rank in [8, 16, "z"] } }', "FT060", '"z"'),
+    ('track { to = "nowhere" }', "FT002", '"nowhere"'),
+    ("sft { lora { rank = 8, alpha = 2 * rank, dropout = 300% } }", "FT003", "300%"),
+    ('sft { lora { rank = "x", alpha = 2 * rank } }', "FT060", '"x"'),
+]
+
+
+@pytest.mark.parametrize("written", ["profile p {{ {edit} }}", "profile a {{ {edit} }}\nprofile p from a {{ }}"])
+@pytest.mark.parametrize(("edit", "code", "marked"), PROFILES, ids=[edit for edit, _, _ in PROFILES])
+def test_values_of_a_profile_are_checked_chosen_or_not(
+    checked: Callable[..., Outcome], written: str, edit: str, code: str, marked: str
+) -> None:
+    text = small() + written.format(edit=edit) + "\nlet base = 8\n"
+    outcome = checked(text, ROWS)
+    assert outcome.codes == [code]
+    diagnostic = next(diagnostic for diagnostic in outcome.found if diagnostic.code == code)
+    assert (
+        diagnostic.message.startswith("in profile `") and diagnostic.span is not None and diagnostic.span.text == marked
+    )
+    chosen = checked(text, ROWS, Options(profiles=("p",)))
+    assert code in chosen.codes and not any("in profile" in diagnostic.message for diagnostic in chosen.found)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    ["sft.lora.rank = 2 * base, sft.lora.alpha = 2 * rank", 'sft.system = env("NOT_SET_HERE")',
+     "hardware { gpu = h100, count = 8 }", "sft { optim { lr in [1e-4, 1e-5] } }", "sft.lora = null",
+     'sft.data = file("elsewhere.jsonl")', "sft.batch.global = who"],
+)  # fmt: skip
+def test_a_profile_for_another_machine_is_no_error(checked: Callable[..., Outcome], edit: str) -> None:
+    """What only this machine has not; and nothing of it is kept for the lock."""
+    text = small() + f"profile p {{ {edit} }}\nlet base = 8\nparam who: int = 16\n"
+    outcome = checked(text, ROWS)
+    assert outcome.codes == []
+    assert outcome.checked.resolved is not None and outcome.checked.resolved.env == {}
+
+
+def test_a_number_that_is_made_of_a_wrong_one_is_no_second_error(checked: Callable[..., Outcome]) -> None:
+    assert checked(small('lora { rank = "x", alpha = 2 * rank }'), ROWS).codes == ["FT060"]
+    assert checked(small("lora { rank = 8, alpha = 2 * rnak }"), ROWS).codes == ["FT040"]
+
+
 def test_set_wins_over_everything(checked: Callable[..., Outcome]) -> None:
     text = small("lora { rank = 8 }") + "profile p { sft.lora.rank = 16 }\n"
     for options, rank in ((Options(), 8), (Options(("p",)), 16), (Options(("p",), ("sft.lora.rank=32",)), 32)):

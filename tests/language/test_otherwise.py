@@ -43,10 +43,28 @@ def test_templates_by_other_names(tmp_path: Path, template: str, guess: str) -> 
     assert f"did you mean `{guess}`?" in checked(tmp_path, stage(template=template))
 
 
-def test_a_template_that_only_a_fork_has_is_a_warning(tmp_path: Path) -> None:
-    out = checked(tmp_path, stage(template="corner_pointcloud"))
-    assert "warning[FT002]" in out and "error[" not in out
-    assert "error[FT002]" in checked(tmp_path, stage(template="qwne3"))
+@pytest.mark.parametrize(
+    ("template", "guess"),
+    [
+        ("corner_pointcloud", ""),
+        ("qwne3", "qwen3"),
+        ("qwen3_mine", "qwen3_vl"),
+        ('"qwen25"', "qwen"),
+        ("llama3x", "llama3"),
+    ],
+)
+def test_a_template_that_only_a_fork_has_is_a_warning(tmp_path: Path, template: str, guess: str) -> None:
+    """Also one that resembles a template that there is: only what is certain refuses. The same in YAML."""
+    name = template.strip('"')
+    (tmp_path / "x.yaml").write_text(
+        f"model_name_or_path: Qwen/Qwen3-4B\nstage: sft\ndo_train: true\ndataset: identity\ntemplate: {name}\n"
+        "output_dir: o\nfinetuning_type: lora\n",
+        encoding="utf-8",
+    )
+    for out in (checked(tmp_path, stage(template=template)), ftc("check", "x.yaml", cwd=tmp_path).stdout):
+        assert "warning[FT002] unknown-value: no release of " in out and "error[" not in out
+        assert ("did you mean" in out) is bool(guess)
+    assert "error[FT002]" in checked(tmp_path, stage(template='"two words"')), "no template has such a name"
 
 
 @pytest.mark.parametrize(

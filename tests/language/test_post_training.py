@@ -136,7 +136,7 @@ BATCHES = [
     ("batch { global = 12 }", 0, "write `global = 8 or 16`"),
     ("batch { global = 4 }", 0, "write `global = 8`"),
     ("batch { micro = 4, accumulate = 4 }", 16, ""),
-    ("batch { micro = 4, accumulate = 3 }", 0, "write `global = 8 or 16`"),
+    ("batch { micro = 4, accumulate = 3 }", 0, "write `accumulate = 2 or 4`"),
     ("batch { micro = 6 }", 0, "write `global = 24`"),
     ("hardware { count = 4 }", 8, ""),
     ("generations = 6, hardware { count = 4 }", 12, ""),

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ftdsl.diagnostics import Diagnostic, Sink
-from ftdsl.importers.beside import looks_at
+from ftdsl.engines.shared.existing_entries import looks_at
 from ftdsl.language.yaml_tree import Node, read
 from ftdsl.lint.about import Example
 from ftdsl.lint.check import check

@@ -68,7 +68,7 @@ def test_an_adapter_of_another_base(base: str, said: bool, found: Callable[..., 
 def test_an_adapter_of_another_base_in_a_recipe(tmp_path: Path, checked: Callable[..., Outcome]) -> None:
     adapter(tmp_path / "saves/sft", "Qwen/Qwen3-4B")
     recipe = small().replace('hf("Qwen/Qwen3-0.6B")', 'adapter(file("saves/sft"), base = hf("Qwen/Qwen3-0.6B"))')
-    assert checked(recipe, ROWS).only("FT605").message == "`inputs/saves/sft` was trained on Qwen/Qwen3-4B"
+    assert checked(recipe, ROWS).only("FT605").message == "`saves/sft` was trained on Qwen/Qwen3-4B"
 
 
 def test_a_package_that_is_missing(tmp_path: Path, found: Callable[..., list[tuple[str, str]]]) -> None:
@@ -79,6 +79,43 @@ def test_a_package_that_is_missing(tmp_path: Path, found: Callable[..., list[tup
     assert found("plot_loss: true\n", FTC_ENGINE_PYTHON=python) == [("FT903", "true")]
     (site / "matplotlib-3.11.2.dist-info").mkdir()
     assert found("plot_loss: true\n", FTC_ENGINE_PYTHON=python) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "package"),
+    [("report_to: tensorboard", "tensorboard"), ("report_to: [wandb, tensorboard]", "tensorboard"),
+     ("report_to: clearml", "clearml"), ("report_to: comet_ml", "comet-ml"),
+     ("optim: paged_adamw_8bit", "bitsandbytes"), ("report_to: none", ""),
+     ("report_to: azure_ml", "")],
+)  # fmt: skip
+def test_packages_that_a_value_needs(
+    line: str, package: str, tmp_path: Path, found: Callable[..., list[tuple[str, str]]]
+) -> None:
+    site = tmp_path / "e/lib/python3.11/site-packages"
+    for name in ("llamafactory-0.9.5", "transformers-5.6.0", "wandb-0.20.0"):
+        (site / f"{name}.dist-info").mkdir(parents=True)
+    python = str(tmp_path / "e/bin/python")
+    assert [code for code, _ in found(f"{line}\n", FTC_ENGINE_PYTHON=python) if code == "FT903"] == ["FT903"] * bool(
+        package
+    )
+    (site / f"{package.replace('-', '_') or 'x'}-1.0.dist-info").mkdir()
+    assert "FT903" not in [code for code, _ in found(f"{line}\n", FTC_ENGINE_PYTHON=python)]
+
+
+@pytest.mark.parametrize("engine", ["llamafactory", "trl"])
+def test_a_tracker_that_is_missing_is_told_by_a_check(
+    engine: str, tmp_path: Path, checked: Callable[..., Outcome]
+) -> None:
+    """It was told by `ftc run` only."""
+    site = tmp_path / "e/lib/python3.11/site-packages"
+    for name in ("llamafactory-0.9.5", "trl-1.16.0", "transformers-5.6.0"):
+        (site / f"{name}.dist-info").mkdir(parents=True)
+    text = small("track { to = tensorboard }", f"engine = {engine}")
+    outcome = checked(text, ROWS, FTC_ENGINE_PYTHON=f"{engine}={tmp_path / 'e/bin/python'}")
+    (diagnostic,) = (diagnostic for diagnostic in outcome.found if diagnostic.code == "FT903")
+    assert (
+        diagnostic.span is not None and diagnostic.span.text == "tensorboard" and diagnostic.severity.value == "warning"
+    )
 
 
 def test_versions_that_the_engine_was_not_made_for(tmp_path: Path, found: Callable[..., list[tuple[str, str]]]) -> None:

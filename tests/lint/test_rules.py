@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from ftdsl.diagnostics.codes import CODES
 from ftdsl.lint.about import examples, sections
 from ftdsl.lint.check import load
+from tests.conftest import ROWS, Outcome
 from tests.lint.reading import lint
 
 RULES = load()
@@ -59,3 +62,22 @@ def test_the_example_raises_it(code: str, at: int, example: object) -> None:
 def test_what_to_use_instead_does_not(code: str, at: int, example: object) -> None:
     found = [(one.code, one.message) for one in lint(example) if one.code == code]  # type: ignore[arg-type]
     assert found == []
+
+
+STAGE = """
+hardware { gpu = h100, count = 2 }
+sft { model = hf("Qwen/Qwen3-8B"), data = file("rows.jsonl"), lora { }, template = qwen3
+  parallel { strategy = fsdp1 }
+}
+"""
+
+
+def test_a_generated_file_is_shown_at_what_decides_it(checked: Callable[..., Outcome]) -> None:
+    diagnostic = next(diagnostic for diagnostic in checked(STAGE, ROWS).found if diagnostic.code == "FT410")
+    assert diagnostic.span is not None and diagnostic.span.text == "fsdp1"
+
+
+def test_a_default_is_not_shown_at_the_first_line() -> None:
+    (example,) = examples("load_best_model_at_end: true\neval_strategy: epoch\nval_size: 0.1\n")
+    (diagnostic,) = (diagnostic for diagnostic in lint(example) if diagnostic.code == "FT105")
+    assert diagnostic.labels == () and diagnostic.span is not None and diagnostic.span.text == "epoch"

@@ -9,7 +9,7 @@ from time import process_time
 
 import pytest
 
-from ftdsl.diagnostics import Severity
+from ftdsl.diagnostics import Diagnostic, Severity
 from ftdsl.plan.count_rows import mean_row
 from ftdsl.plan.layout_search import LayoutSearch, layout_of
 from ftdsl.session import Files
@@ -317,3 +317,99 @@ def test_the_mean_length_of_rows_is_known_where_they_are_at_hand(
     found = outcome.checked.recipe
     assert found is not None
     assert mean_row(found.stages[0], found, Files()) == tokens
+
+
+# --- main memory
+
+CPU = """\
+hardware {{ gpu = none, count = {count}{memory} }}
+engine = {engine}
+{kind} {{
+  model    = hf("{model}")
+  data     = file("rows.jsonl")
+  duration = 3 steps
+  max_len  = {length}
+  {stage}
+  batch {{ global = 2, micro = 1 }}
+}}
+"""
+PAIR = json.dumps({"prompt": "q", "chosen": "a " * 5_000, "rejected": "b " * 5_000}) + "\n"
+TEXT = json.dumps({"text": "a " * 5_000}) + "\n"
+
+
+def unfit(outcome: Outcome) -> Diagnostic:
+    """What is said of its memory, beside what is said of its rows."""
+    (diagnostic,) = (diagnostic for diagnostic in outcome.found if diagnostic.code == "FT701")
+    return diagnostic
+
+
+KINDS = [("sft", "llamafactory", "full { }"), ("sft", "llamafactory", "lora { }"), ("pretrain", "llamafactory", "full { }"),
+         ("sft", "trl", "lora { }"), ("dpo", "trl", "full { }"), ("dpo", "llamafactory", "lora { }")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "engine", "stage"), KINDS)
+def test_main_memory_of_a_cpu_that_is_too_small_is_a_warning(
+    checked: Check, tmp_path: Path, kind: str, engine: str, stage: str
+) -> None:
+    """`ftc check` warns with what `ftc plan` says, about the machine that is named or about this one."""
+    fields = {"kind": kind, "engine": engine, "stage": stage, "count": 1, "length": 64}
+    rows = {"rows.jsonl": {"dpo": PAIR, "pretrain": TEXT}.get(kind, LONG_ROWS["rows.jsonl"])}
+    text = CPU.format(model="Qwen/Qwen3-8B", memory=", memory = 16GB", **fields)
+    diagnostic = unfit(checked(text, rows))
+    assert diagnostic.severity is Severity.WARNING and "a machine has 14.9 GiB" in diagnostic.message
+    assert diagnostic.span is not None and diagnostic.span.text == 'hf("Qwen/Qwen3-8B")'
+    assert "FT701" not in checked(text.replace("16GB", "2TB"), rows).codes
+    small_machine = {"FTC_MAIN_MEMORY": str(16 * 10**9)}
+    here = unfit(checked(CPU.format(model="Qwen/Qwen3-8B", memory="", **fields), rows, **small_machine))
+    assert "this machine has 14.9 GiB" in here.message and here.severity is Severity.WARNING
+    assert "FT701" not in checked(CPU.format(model="Qwen/Qwen3-8B", memory="", **fields), rows).codes
+    (tmp_path / "rows.jsonl").write_text(rows["rows.jsonl"], encoding="utf-8")
+    (tmp_path / "r.ft").write_text(text, encoding="utf-8")
+    assert "does not fit" in ftc("plan", "r.ft", cwd=tmp_path).stdout
+
+
+def test_processes_share_main_memory(checked: Check) -> None:
+    fields = {"kind": "sft", "engine": "llamafactory", "stage": "lora { }", "length": 64, "model": "Qwen/Qwen3-1.7B"}
+    text = CPU.format(count=1, memory=", memory = 16GB", **fields).replace("global = 2", "global = 4")
+    one, four = checked(text, LONG_ROWS), checked(text.replace("count = 1", "count = 4"), LONG_ROWS)
+    assert "FT701" not in one.codes
+    assert "for each of 4 processes; a machine has 14.9 GiB" in unfit(four).message
+
+
+@pytest.mark.parametrize("gpu", ["h100(80GB)", "none"])
+def test_a_plan_says_when_a_stage_fits_its_rows_only(gpu: str, tmp_path: Path) -> None:
+    """Where check is silent, plan does not say that it does not fit."""
+    stage = "lora { rank = 8 }\n batch { global = 1, micro = 1 }\n memory { checkpointing = none }"
+    model = "Qwen/Qwen3-8B" if gpu != "none" else "Qwen/Qwen3-0.6B"
+    text = recipe(gpu, model=model, length=131072, stage=stage)
+    (tmp_path / "rows.jsonl").write_text(ROWS["rows.jsonl"], encoding="utf-8")
+    (tmp_path / "r.ft").write_text(text, encoding="utf-8")
+    assert "FT701" not in ftc("check", "r.ft", cwd=tmp_path).stdout
+    shown = ftc("plan", "r.ft", cwd=tmp_path).stdout
+    assert "fits its rows" in shown and "tokens would not fit; the longest here has" in shown
+    assert "does not fit" not in shown and "too little" not in shown
+    (tmp_path / "rows.jsonl").write_text(LONG_ROWS["rows.jsonl"] * 2, encoding="utf-8")
+    (tmp_path / "r.ft").write_text(text.replace("131072", "2048"), encoding="utf-8")
+    assert "fits its rows" not in ftc("plan", "r.ft", cwd=tmp_path).stdout
+
+
+OFFLOAD = "full { }\n batch { global = 16, micro = 1 }\n parallel { strategy = zero3, offload = [optimizer, params] }"
+
+
+@pytest.mark.parametrize(
+    ("memory", "severity"), [("500GB", Severity.ERROR), ("744GB", Severity.WARNING), ("1TB", None)]
+)
+def test_offloading_needs_buffers_besides(
+    checked: Check, tmp_path: Path, memory: str, severity: Severity | None
+) -> None:
+    """744 GB were too few for 590 of states: what is likely warns, only states that do not fit are refused."""
+    text = recipe("a100(80GB)", 8, "01-ai/Yi-34B-Chat", stage=OFFLOAD).replace(
+        "count = 8", f"count = 8, memory = {memory}"
+    )
+    outcome = checked(text.replace("max_len", "template = yi\n  max_len"), ROWS)
+    if severity is None:
+        assert "FT701" not in outcome.codes
+        return
+    diagnostic = unfit(outcome)
+    assert diagnostic.severity is severity and "to main memory" in diagnostic.message
+    assert diagnostic.span is not None and diagnostic.span.text == "[optimizer, params]"

@@ -88,13 +88,15 @@ def test_every_method_trains_saves_and_reloads(forking_trl: Environment, tmp_pat
 
 
 def test_ranks_move_down_to_the_budget(forking_trl: Environment, tmp_path: Path) -> None:
-    text = DATA + "sft moving { duration = 20 steps, lora { rank_budget = 2, rank = 4 } }"
+    text = DATA + "sft moving { duration = 20 steps, lora { rank_budget = 2, rank = 4 }, optim { warmup = 2 steps } }"
     carried_out(tmp_path, text, forking_trl)
     stage = next(tmp_path.glob("run/*-moving"))
     lines = [json.loads(line) for line in (stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     sums = [int(line["message"].split(": ")[1].split()[0]) for line in lines if line["event"] == "note"]
     assert sums[0] == 4 * 14 and sums[-1] == 2 * 14, sums
     assert all(after <= before for before, after in pairwise(sums)), sums
+    averages = [line["metrics"]["average_rank"] for line in lines if line["event"] == "step"]
+    assert averages[0] == 4 and averages[-1] == 2, f"the rank it begins with, before its first step too: {averages}"
     ranks = json.loads((stage / "result" / "ranks.json").read_text(encoding="utf-8"))
     assert sum(ranks.values()) == 2 * 14 and len(set(ranks.values())) > 1, "ranks have moved between modules"
 

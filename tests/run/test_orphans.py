@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -136,6 +137,51 @@ def test_one_that_ended_meanwhile_is_taken_as_it_ended(place: Path) -> None:
     done = ftc("run", "r.ft", "--json", cwd=place)
     assert (done.returncode, statuses(done.stdout)) == (0, {"a": "done", "b": "done"}), done.stderr
     assert len(starts(place)) == 1
+
+
+GATE = """echo '{"event": "gate", "holds": false, "message": "loss = 9, wanted at most 1"}' >> 10-a/metrics.jsonl; exit 3"""
+
+
+@pytest.mark.parametrize(("last", "code", "status", "times"), [(GATE, 3, "refused", 1), ("exit 3", 1, "failed", 2)])
+def test_one_that_was_refused_meanwhile_is_not_evaluated_again(
+    last: str, code: int, status: str, times: int, place: Path
+) -> None:
+    """Its scores are there. The same status without a gate is a failure, which is tried again."""
+    recipe = SLOW.replace("echo ok > a.txt", last.replace("{", "{{").replace("}", "}}"))
+    (place / "r.ft").write_text(recipe, encoding="utf-8")
+    begin(place).kill()
+    go(place)
+    until(lambda: not living(place))
+    done = ftc("run", "r.ft", "--json", cwd=place)
+    assert (done.returncode, statuses(done.stdout)) == (code, {"a": status, "b": "skipped"}), done.stderr
+    assert len(starts(place)) == times
+    message = json.loads(done.stdout)["stages"][0]["message"]
+    assert ("loss = 9, wanted at most 1" in message) is (status == "refused")
+
+
+ATTEMPTS = """
+shell a { run = "n=$(cat inputs/n.txt 2>/dev/null || echo 0); echo $((n + 1)) > inputs/n.txt; if [ $n = 0 ]; then
+  echo 'OSError: [Errno 28] No space left on device'; exit 1; fi; echo another end; exit 1" }
+"""
+
+
+def test_another_start_is_marked_in_the_log(place: Path) -> None:
+    """What the first start printed is neither the cause of the second's end, nor shown as its end."""
+    (place / "r.ft").write_text(
+        ATTEMPTS.replace('run = "', 'run = """').replace('exit 1" }', 'exit 1""" }'), encoding="utf-8"
+    )
+    first = ftc("run", "r.ft", cwd=place)
+    assert "the disk is full" in first.stderr
+    second = ftc("run", "r.ft", cwd=place)
+    assert (
+        "the disk is full" not in second.stderr
+        and "No space left" not in second.stderr
+        and "another end" in second.stderr
+    )
+    log = ftc("logs", "r.ft", "a", cwd=place).stdout
+    assert re.search(r"No space left.*\n\n== started again: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\nanother end", log)
+    diagnosed = ftc("diagnose", "r.ft", cwd=place).stdout
+    assert "the disk is full" not in diagnosed
 
 
 @pytest.mark.slow

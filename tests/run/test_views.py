@@ -17,6 +17,7 @@ from ftdsl.observe.plain import Plain
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
 from ftdsl.observe.table import summary
 from ftdsl.observe.text import clock, duration, number, sparkline
+from ftdsl.run.launchers.log import progress_line
 
 
 def stage(key: str, status: Status, **more: object) -> StageProgress:
@@ -141,3 +142,18 @@ def test_the_live_view_in_a_real_terminal(tmp_path: Path) -> None:
     assert "✓" in text
     assert "✗" in text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("lines", "shown"),
+    [
+        (["Running tokenizer: 40%", "[INFO|2026-11-30 18:58:50] model:144 >> no KV cache"], "Running tokenizer: 40%"),
+        (["[2026-11-30 19:01:21,477] [WARNING] [real_accelerator.py:213:get_accelerator] Setting accelerator to cpu"], ""),
+        (["Failed to load CPU gemm_4bit_forward from kernels-community: No module named 'kernels'. Please make"], ""),
+        (["/x/torch/cuda.py:1: FutureWarning: pynvml is old", "  warnings.warn("], ""),
+        (["W1130 19:01:21.1 7 torch/distributed/run.py:792] ****"], ""),
+        (["Loading weights: 100%"], "Loading weights: 100%"),
+    ],
+)  # fmt: skip
+def test_what_libraries_say_of_themselves_is_no_progress(lines: list[str], shown: str) -> None:
+    assert progress_line(lines) == shown

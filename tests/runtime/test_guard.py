@@ -175,6 +175,13 @@ def test_warnings_are_counted_not_piled_up(tmp_path: Path) -> None:
         ([1e-6] * 40, [0.0] * 40, 6.2, ""),
         ([0.9] * 40, [0.3] * 40, 0.7, ""),
         ([28.0] * 10, [5.0] * 10, 6.2, ""),
+        ([4.4, *[6.18] * 7], [1.0, *[0.0] * 7], 4.4, "the last 4 gradients are zero"),
+        ([4.4, *[6.18] * 7], [1.0] * 8, 4.4, "knows nothing"),
+        ([4.4, 6.18, 6.18], [1.0, 0.0, 0.0], 4.4, "the last 2 gradients are zero"),
+        ([4.4, 5.0, 5.6, 6.2, 5.9, 6.18], [1.0] * 6, 4.4, ""),
+        ([2.0, NAN, NAN, NAN], [1.0, NAN, NAN, NAN], 2.0, "are no numbers"),
+        ([1.0, 6.18], [1.0, 0.0], 1.0, ""),
+        ([0.5, *[1.6] * 18], [1.0] * 19, 0.5, ""),
     ],
 )
 def test_a_training_that_went_nowhere(losses: list[float], norms: list[float], first: float, seen: str) -> None:

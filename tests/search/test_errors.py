@@ -6,12 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROWS, Outcome, ftc, small
+from ftdsl.language.resolve.resolve import Options
+from ftdsl.pipeline import compile_recipe
+from ftdsl.search.run import trials_at_once
+from ftdsl.session import Session
+from tests.conftest import NOWHERE, ROWS, Outcome, ftc, small
 from tests.search.toy import recipe, run, write
 
 G = "goal = minimize(sft.eval_loss), trials = 5"
 BARE = "goal = minimize(eval_loss), trials = 5"
 TWO = "goal = [minimize(sft.eval_loss), minimize(sft.seconds)], trials = 5"
+SAME = "[minimize(sft.eval_loss), minimize(sft.eval_loss)]"
+BOTH_WAYS = "[minimize(sft.eval_loss), highest(sft.eval_loss)]"
 E = "evaluate { data = 25% }"
 
 
@@ -47,6 +53,18 @@ CASES = [
     (one("seed ~ choice(1, 2)", G + ", sampler = cmaes"), "FT093", "cmaes", "tpe"),
     (one("seed ~ choice(1, 2)", G + ', storage = "mysql://host/db"'), "FT094", '"mysql://host/db"', "postgresql"),
     (one('seed ~ choice(1, 2)\n  to = "out"'), "FT082", '"out"', "{run}"),
+    (one("lora { rank ~ uniform(8.5 .. 64.5) }"), "FT060", "8.5", "whole"),
+    (one("lora { rank ~ log(8 .. 64.5) }"), "FT060", "64.5", "whole"),
+    (one("lora { rank ~ uniform(8 .. 64, step = 0.5) }"), "FT060", "0.5", "whole"),
+    (one("lora { rank ~ uniform(8 .. 64, step = 8, first = 9) }"), "FT003", "9", "8 and so many steps of 8"),
+    (one("optim { lr ~ uniform(0.1 .. 0.5, step = 0.1, first = 0.25) }"), "FT003", "0.25", "steps of 0.1"),
+    (one("seed ~ uniform(1 .. 1000000000, step = 1)", "goal = minimize(sft.eval_loss), sampler = grid"), "FT093", "grid", "tpe"),
+    (one("neftune ~ uniform(1 .. 10), optim { lr ~ log(1e-6 .. 1e-4) }", G + ", sampler = grid(points = 1000)"),
+     "FT093", "grid(points = 1000)", "points"),
+    (one("seed ~ choice(1, 2)", "goal = [], trials = 5"), "FT011", "[]", "goal ="),
+    (one("seed ~ choice(1, 2)", f"goal = {SAME}, trials = 5"), "FT006", SAME, "once"),
+    (one("seed ~ choice(1, 2)", f"goal = {BOTH_WAYS}, trials = 5"), "FT006", BOTH_WAYS, "once"),
+    (one("seed ~ choice(1, 2)", G, file="search { trials = 7 }"), "FT006", "search", "one block"),
 ]  # fmt: skip
 
 
@@ -84,6 +102,53 @@ RIGHT = [
 def test_what_is_right(space: str, checked: object) -> None:
     outcome: Outcome = checked(one(space), ROWS)  # type: ignore[operator]
     assert outcome.codes == [], [problem.message for problem in outcome.found]
+
+
+EXAM = """eval exam from sft {{ {keys} }}"""
+SCORER = {"score.py": "def exact(prediction, reference):\n    return 1\n", "mine.yaml": "task: mine\n"}
+MEASURED = [
+    ("tasks = [gsm8k]", "gsm8k"),
+    ("tasks = [gsm8k(shots = 5)]", "gsm8k_stderr"),
+    ('tasks = [file("mine.yaml")]', "mine"),
+    ('data = file("rows.jsonl"), metrics = [file("score.py:exact")]', "exact"),
+    ('data = file("rows.jsonl"), metrics = [file("score.py:exact")]', "exact_stderr"),
+    ('data = file("rows.jsonl"), metrics = [rouge], tasks = [gsm8k]', "rouge_l"),
+    ('data = file("rows.jsonl"), metrics = [rouge], tasks = [gsm8k]', "gsm8k"),
+    ('data = file("rows.jsonl")', "perplexity"),
+    ("tasks = [gsm8k]", "seconds"),
+]
+NOT_MEASURED = [
+    ("tasks = [gsm8k]", "loss"),
+    ("tasks = [gsm8k]", "mmlu"),
+    ('data = file("rows.jsonl"), metrics = [rouge]', "loss"),
+    ('data = file("rows.jsonl"), metrics = [file("score.py:exact")]', "file"),
+]
+
+
+@pytest.mark.parametrize(("keys", "metric"), [*MEASURED, *NOT_MEASURED])
+def test_a_goal_is_what_a_stage_measures(keys: str, metric: str, checked: object) -> None:
+    text = one("seed ~ choice(1, 2)", f"goal = maximize(exam.{metric}), trials = 5", file=EXAM.format(keys=keys))
+    outcome: Outcome = checked(text, ROWS | SCORER)  # type: ignore[operator]
+    if (keys, metric) in MEASURED:
+        assert outcome.codes == [], [problem.message for problem in outcome.found]
+    else:
+        assert f"`exam` gives no `{metric}`" in outcome.only("FT090").message
+
+
+@pytest.mark.parametrize(("gpus", "at_once"), [("0", 1), ("0,1", 2), ("0,1,2", 3), ("", 4)])
+def test_trials_have_gpus_of_their_own(
+    gpus: str, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two trainings that were planned for a whole card are not put on one; without a GPU nothing is known."""
+    text = one("seed ~ choice(1, 2)", G + ", parallel = 4").replace("gpu = none", "gpu = h100(80GB)")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    (tmp_path / "rows.jsonl").write_text(ROWS["rows.jsonl"], encoding="utf-8")
+    (tmp_path / "s.ft").write_text(text, encoding="utf-8")
+    base = compile_recipe(tmp_path / "s.ft", Options(), Session(env=NOWHERE), study=True)
+    assert base is not None
+    notes: list[str] = []
+    assert trials_at_once(base, notes.append) == at_once
+    assert bool(notes) == (gpus != "")
 
 
 @pytest.mark.slow

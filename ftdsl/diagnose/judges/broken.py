@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from statistics import median
 
 from ftdsl.diagnose.curves import Curves, Series
 from ftdsl.diagnose.judge import Change, Ill, judge
-from ftdsl.diagnose.judges.shared import text
+from ftdsl.diagnose.judges.shared import LEAST_PATH, WIDE, change, text
 from ftdsl.diagnose.statistics import jitter, smooth
 
 SHAPE = ("fit", "held-out", "noise", "rate", "events", "clip", "preferences")
@@ -36,7 +37,8 @@ def nothing_to_learn(curves: Curves) -> Ill | None:
     Threshold: all of the first 5 losses are NaN or 0, and no gradient norm is above 0; with NaN it may be, where it is a number
     (a loss of routers is added to the NaN, and its gradient is sound). Where means over several steps are logged, a norm that
     is NaN speaks for weights that broke within them.
-    What to do: raise `max_len` above the length of the prompts; check the columns and the template.
+    What to do: raise `max_len` above the length of the prompts; check the columns and the template. If rows do have answers,
+    the model itself computes NaN: write `precision = bf16`, or another `attention` (`sdpa`, `eager`).
     Source: cross entropy over no token is 0/0 (torch); transformers `logging_nan_inf_filter`; LLaMA-Factory 0.9.5, measured
     """
     start = [] if curves.of_preferences else curves.loss.values[:5]
@@ -49,8 +51,8 @@ def nothing_to_learn(curves: Curves) -> Ill | None:
     return Ill(
         f"there is nothing to learn: the loss is {shown} from the first step on",
         (f"loss {shown} at steps {curves.loss.steps[0]} to {curves.loss.steps[len(start) - 1]}", *norm),
-        0.95,
-        ("max_len", "train_on", "data", "template"),
+        0.95 if all(map(math.isfinite, curves.grads.values[:5])) else 0.8,
+        ("max_len", "train_on", "data", "template", "precision", "attention"),
         (Change("let the answers fit: twice the length", "max_len", "", 2),),
         curves.loss.steps[0],
     )
@@ -207,8 +209,9 @@ def rate_too_high(curves: Curves) -> Ill | None:
     Threshold: the loss rises above its start by a tenth (and 6 standard deviations) and ends above half of it; or it ends
     above 1.5 times its lowest, 6 standard deviations above it, without a spike that it recovers from, while the held-out loss
     does not fall (rows that become harder are no divergence); or means over several steps begin above 13 nats, which knowing
-    nothing does not cost, and fall; or a quarter of the run has a rate of 0.05 and more (0.1, where the optimizer is not known)
-    with Adam, and ends above 1 nat: where the first steps were averaged, their rise is not in the log.
+    nothing does not cost, and fall soon, after rates that add up to 0.02; or a quarter of the run has a rate of 0.05 and more
+    (0.1, where the optimizer is not known) with Adam, and ends above 1 nat: where the first steps were averaged, their rise is
+    not in the log.
     What to do: lower the rate ten times; with a warm-up.
     Source: SageMaker Debugger LossNotDecreasing; the handbook, exploding gradients: a rate that is too high; Kingma and Ba 2015
     (the length of Adam's steps is bounded by the rate)
@@ -218,12 +221,12 @@ def rate_too_high(curves: Curves) -> Ill | None:
     at, top = _rise(curves) if len(curves.loss.finite) >= 10 else (0, 0.0)
     start = curves.first
     rate = (f"peak rate {text(curves.peak_rate)}",) if curves.peak_rate else ()
-    if at and curves.last > 0.5 * start:
+    if at and curves.last > 0.5 * start and _could_move(curves, at):
         evidence = (f"loss {text(start)} -> {text(top)} at step {at}, {text(curves.last)} at the end", *rate)
         return Ill("the rate is too high: the loss rises above its start", evidence, 0.9,
                    ("optim.lr", "optim.warmup"), (LOWER_RATE,), at)  # fmt: skip
     summed = curves.number("gradient_accumulation_steps", 1) > 1  # some versions log the sum over micro-batches
-    if curves.every > 1 and curves.first > KNOWS_NOTHING > curves.last and not summed:
+    if curves.every > 1 and curves.first > KNOWS_NOTHING > curves.last and not summed and _may_have_leapt(curves):
         evidence = (
             f"mean loss {text(start)} over the first {curves.every} steps, {text(curves.last)} at the end",
             *rate,
@@ -256,6 +259,27 @@ def rate_too_high(curves: Curves) -> Ill | None:
     return None
 
 
+def _could_move(curves: Curves, step: int) -> bool:
+    """Whether the rates until a step add up to what Adam needs to change anything; else a rise is noise."""
+    rates = curves.rates.before(step + 1)
+    return not len(rates) or "sgd" in str(curves.config.get("optim")) or sum(rates.values) * curves.every > LEAST_PATH
+
+
+def _may_have_leapt(curves: Curves) -> bool:
+    """Whether a first mean of more than any vocabulary costs can be that of weights that a rate spoiled: the rates until then
+    must have sufficed for it, and it is over soon. Else the loss counts in other units: a sum over micro-batches, several losses,
+    a model that was never trained to give such answers (mT5's begin at 25).
+    """
+    rates = curves.rates
+    if len(rates) and "sgd" not in str(curves.config.get("optim")):
+        spent = max(rates.values[:2]) * curves.every
+        if spent < WIDE:
+            return False
+    values = curves.loss.finite.values
+    above = next((at for at, value in enumerate(values) if value < KNOWS_NOTHING), len(values))
+    return above <= 2 or max(values[:above]) > 1.1 * values[0]
+
+
 REPLACES = 0.05
 """Rate at which a step of Adam is as long as a weight is wide (initialisation: 0.02), twice and more."""
 NOT_ADAM = ("sgd", "adafactor", "muon", "lion", "rmsprop", "adagrad", "schedule_free_sgd", "lomo", "badam", "ademamix")
@@ -274,7 +298,24 @@ def _replaces_weights(curves: Curves) -> bool:
     optimizer = str(curves.config.get("optim") or ("adamw" if "learning_rate" in curves.config else ""))
     if any(name in optimizer for name in NOT_ADAM) or "prompt" in str(curves.config.get("finetuning_type", "")):
         return False
+    if not optimizer and (_learns(curves) if curves.every > 1 else not _leaps_early(curves)):  # SGD's rates are as high
+        return False
     return _usual_rate(curves) >= (1 if optimizer else 2) * REPLACES and curves.last > 1 and not curves.of_preferences
+
+
+def _learns(curves: Curves) -> bool:
+    """Whether the loss falls from what knowing nothing costs, and by a sixth still at the end."""
+    total, still = change(curves)
+    return curves.first < KNOWS_NOTHING and not still and total < -0.15
+
+
+def _leaps_early(curves: Curves) -> bool:
+    """Whether the loss rose by a seventh above the lowest before it, in the first tenth of the run: weights that are replaced
+    lose what they had.
+    """
+    values = curves.loss.finite.values
+    start = values[: max(10, len(values) // 10)]
+    return any(value > 1.15 * low for value, low in zip(start[1:], accumulate(start, min), strict=False))
 
 
 def _harder_rows(curves: Curves, step: int) -> bool:

@@ -7,7 +7,17 @@ from statistics import mean, median
 
 from ftdsl.diagnose.curves import Curves
 from ftdsl.diagnose.judge import Change, Ill, judge
-from ftdsl.diagnose.judges.shared import LEARNED_NOTHING, change, text
+from ftdsl.diagnose.judges.shared import (
+    LEARNED_NOTHING,
+    LEAST_PATH,
+    UNTRAINED,
+    WIDE,
+    change,
+    change_and_error,
+    hard_text,
+    late_by_rate,
+    text,
+)
 from ftdsl.diagnose.statistics import jitter, least_squares, share, slope
 
 
@@ -74,10 +84,6 @@ def _saturated(curves: Curves) -> bool:
     return fell > 4 * curves.noise / width**0.5 and fell > 0.005 * first and first - halfway > 0.8 * fell
 
 
-LEAST_PATH = 1e-4
-"""Sum of all rates of a run: as far as Adam moves a weight at most, where weights are about 0.02 wide."""
-
-
 def _stays(curves: Curves) -> bool:
     """Whether the weights could hardly move, and the loss did not, wherever it is: the sum of all rates is next to nothing."""
     path = sum(curves.rates.values) * curves.every
@@ -98,9 +104,11 @@ def _stays(curves: Curves) -> bool:
 def rate_too_low(curves: Curves) -> Ill | None:
     """What it does: finds a loss that hardly moves although the gradient stays as large as it was.
     Why it matters: the run costs as much as a good one and leaves the model as it was.
-    Threshold: the loss falls by less than 15 %, from above 3.5 nats, and the gradient norm stays within a quarter of its early
+    Threshold: the loss falls by less than 15 %, from above 5 nats (3.5, by
+    rates that add up to less than 0.002), and the gradient norm stays within a quarter of its early
     value: the weights have hardly moved. Where no gradient norm was logged: the loss falls by less than 6 %. Not where 80 % of
-    the fall came with the first half of the sum of all rates (then FD203: what is trained holds no more). Or, at any height,
+    the fall came with the first half of the sum of all rates (then FD203: what is trained holds no more), nor where that sum is
+    above 0.02, which is how wide weights are: Adam has moved them. Or, at any height,
     the sum of all rates is below 0.0001 and the loss of the last third is within 1 % of that of the first (3 %, where it is
     noisy).
     What to do: raise the rate ten times; LoRA wants about ten times the rate of full training.
@@ -109,7 +117,8 @@ def rate_too_low(curves: Curves) -> Ill | None:
     """
     early, late = _grads(curves)
     still = 0.75 < late / early < 1.33 if early else curves.fall < 0.06
-    stuck = _stuck(curves) and still and not _small_adapter(curves) and not _saturated(curves)
+    stuck = _stuck(curves) and still and not _small_adapter(curves) and not _saturated(curves) and not _moved(curves)
+    stuck = stuck and (curves.start > UNTRAINED or 0 < sum(curves.rates.values) * curves.every < WIDE / 10)
     stays = not stuck and _stays(curves)
     if not stuck and not stays:
         return None
@@ -124,6 +133,19 @@ def rate_too_low(curves: Curves) -> Ill | None:
     return Ill("the rate is too low: the weights hardly move", evidence, confidence, keys, changes)
 
 
+def _moved(curves: Curves) -> bool:
+    """Whether the rates add up to what weights are wide, and more: then Adam has moved them, however little that brought."""
+    return "sgd" not in str(curves.config.get("optim")) and sum(curves.rates.values) * curves.every >= WIDE
+
+
+def _falls_on(curves: Curves) -> bool:
+    """Whether the last 40 % of the sum of all rates may have brought 4 % of the loss: the run is short, and what is trained could
+    hold more.
+    """
+    total, error = change_and_error(curves, late_by_rate(curves))
+    return total - 2 * error < -0.04
+
+
 def _small_adapter(curves: Curves) -> bool:
     """An adapter that can hold next to nothing: rank 1 or 2, or one kind of module alone."""
     targets = str(curves.config.get("lora_target", "all"))
@@ -136,12 +158,17 @@ def underfitting(curves: Curves) -> Ill | None:
     """What it does: finds a loss that falls by a few percent and stays high, on training rows as on held-out ones.
     Why it matters: what is trained cannot hold what the rows say: an adapter of rank 1, few modules, a small frozen part.
     Threshold: the loss falls by less than 20 %, from above 3.5 nats, and the gradient norm has changed (the weights did move), or
-    most of the fall came early, or the adapter is known to be small (then by less than 35 %).
+    most of the fall came early, or the adapter is known to be small (then by less than 35 %). Else not by less than a tenth from
+    below 5 nats, where a trained model may have met a hard text (an untrained one learns the frequencies of its tokens), nor
+    where the last 40 % of the sum of all rates brought 4 % of the loss, within 2 standard errors: that run is only short.
     What to do: a higher rank, all modules, a larger model; then a higher rate or a longer run.
     Source: the handbook, reading loss curves (underfitting: 2.1 -> 2.0 -> 1.9)
     """
     small = _small_adapter(curves)
     if not _stuck(curves, 0.35 if small else 0.2):
+        return None
+    at_home = curves.start < UNTRAINED and (curves.fall < 0.1 or hard_text(curves))
+    if not small and (at_home or _falls_on(curves)):
         return None
     early, late = _grads(curves)
     if not early and not small and curves.fall < 0.05:
@@ -168,7 +195,8 @@ def overfitting(curves: Curves) -> Ill | None:
     Why it matters: from there on the model learns its rows by heart. The best checkpoint is the one at the lowest.
     Threshold: the last held-out losses are above the lowest by 2 % (5 %, within the usual three epochs), and by 3 standard
     deviations of their own jitter (2 where they are half above the training loss) or by 4 standard errors of a line through
-    them, and the training loss has fallen since, to a tenth below them or more.
+    them, and the training loss has fallen since, to a tenth below them or more. Or the training loss halves in more than three
+    epochs, and the held-out loss, twice as high in the end, never falls by a tenth.
     What to do: stop at the lowest (`save { best_by = eval_loss }`, `guard { patience = 3 }`), fewer epochs, more rows,
     dropout, a smaller rank.
     Source: Prechelt 1998, Early stopping, but when?; the handbook, reading loss curves; SageMaker Debugger Overfit
@@ -189,7 +217,7 @@ def overfitting(curves: Curves) -> Ill | None:
     least = 0.05 if 0 < curves.epochs < 3.1 else 0.02
     rises = end / around - 1 > max(least, (2 if gap > 0.5 else 3) * wobble)
     if not (rises or _line_rises(after, least)) or curves.last > 0.99 * train_then or gap < 0.1:
-        return None
+        return _knows_its_rows_alone(curves)
     evidence = [
         f"held-out loss {text(lowest)} at step {evals.steps[at]}, {text(evals.values[-1])} at step {evals.steps[-1]}",
         f"training loss {text(train_then)} -> {text(curves.last)} meanwhile",
@@ -203,6 +231,21 @@ def overfitting(curves: Curves) -> Ill | None:
         )
     return Ill("the model learns its rows by heart (overfitting)", tuple(evidence), 0.9,
                ("duration", "lora.rank", "data"), tuple(changes), evals.steps[at])  # fmt: skip
+
+
+def _knows_its_rows_alone(curves: Curves) -> Ill | None:
+    """A training loss that halved in more than three epochs beside a held-out loss that is twice as high and within a tenth of
+    what it was at first.
+    """
+    evals, gap = curves.evals.finite.values, curves.gap or 0.0
+    if curves.epochs < 3.1 or curves.fall < 0.5 or gap < 1 or median(evals[len(evals) // 2 :]) < 0.9 * evals[0]:
+        return None
+    evidence = (f"held-out loss {text(evals[0])} -> {text(evals[-1])}, training loss falls by {100 * curves.fall:.0f} %",
+                f"{curves.epochs:.3g} epochs; held-out above training by {100 * gap:.0f} %")  # fmt: skip
+    changes = (Change("keep the best checkpoint, not the last", "save.best_by", "eval_loss"),
+               Change("train for 3 epochs", "duration", "3 epochs"))  # fmt: skip
+    return Ill("the model learns its rows by heart, and nothing of others (overfitting)", evidence, 0.8,
+               ("duration", "data", "lora.rank"), changes)  # fmt: skip
 
 
 def _line_rises(values: list[float], least: float) -> bool:
@@ -226,8 +269,8 @@ def memorising(curves: Curves) -> Ill | None:
     better than a parabola, the sawtooth by 4 standard errors, and its stairs are half and more of what the loss falls in an
     epoch (100 % where it only falls at borders, 0 where it falls evenly). Over at least 2 borders, with 1.4 logged values an
     epoch. Up to 3 epochs, which are customary, stairs count only where the loss ends below a quarter of the first epoch's. Or 8
-    epochs and more, at whose end the loss is below 0.05 nats (no text is as certain), or below half of what it was after the
-    fourth: up to four, seen rows teach as new ones do.
+    epochs and more, at whose end the loss is below 0.05 nats (no text is as certain), or, of fine-tuning, below half of what it
+    was after the fourth: up to four, seen rows teach as new ones do.
     What to do: fewer epochs (1 to 3 for fine-tuning), and hold rows out.
     Source: Howard and Whitaker 2023, Can LLMs learn from a single example?; Zhang et al. 2017; Muennighoff et al. 2023, Scaling
     data-constrained language models (four epochs)
@@ -238,7 +281,8 @@ def memorising(curves: Curves) -> Ill | None:
     changes = (Change("train for 2 epochs", "duration", "2 epochs"), Change("hold rows out", "evaluate.data", "5%"))
     if curves.epochs >= 8 and curves.first > 0.5:
         then = _after_epoch(curves, 4)
-        if curves.last < max(0.05, 0.5 * then):
+        # what pretraining learns after four epochs may be the language
+        if curves.last < (0.05 if curves.config.get("stage") == "pt" else max(0.05, 0.5 * then)):
             evidence: tuple[str, ...] = (_start_and_end(curves), f"{text(then)} after 4 of {curves.epochs:.3g} epochs",
                                          "nothing is held out")  # fmt: skip
             return Ill("rows are learned by heart: the loss falls on through many epochs", evidence, 0.6, ("duration", "data"),
@@ -364,10 +408,11 @@ def wrong_template(curves: Curves) -> Ill | None:
     """What it does: finds a trained model that reads its rows as foreign at first, and is at home after a few steps.
     Why it matters: the chat template is not the one the model was trained with: the first part of the run teaches markers,
     and whoever serves the model with its own template gets another model.
-    Threshold: the first loss is between 2.8 and 5 nats (a trained model reads its own format at less, an untrained one is
-    above 5; unless the loss falls to 30 %, and is within 45 % of that after a twelfth of the run, and the gradient norm falls to
-    a quarter), the run ends above 0.1 and below 45 % of that, the gradient norm falls to below 48 %, and the last 40 % of the
-    steps bring less than 15 % (6 %, where no norm was logged), within 3 epochs (rows seen more often are learned anyway).
+    Threshold: the first loss is between 2.8 and 5 nats (a trained model reads its own format at less, an untrained one is above
+    5; unless the loss is within 45 % of its end after a twelfth of the run, and the gradient norm falls to a quarter: an
+    untrained one has small norms), the run ends above 0.1 and below 45 % of that, the gradient norm falls to below 48 %, and the
+    last 40 % of the steps bring less than 15 % (6 %, where no norm was logged), within 3 epochs (rows seen more often are
+    learned anyway).
     What to do: name the model's own template; `ftc plan` shows which that is. Score the base model with it first.
     Source: measured (docs/diagnose.md); the rules FT503, FT504 compare the template's name with the model's family
     """
@@ -375,7 +420,7 @@ def wrong_template(curves: Curves) -> Ill | None:
     if len(curves.loss.finite) * min(curves.every, 2) < 30 or curves.of_preferences or curves.epochs > 3:
         return None
     at_home = median(share(curves.shape, 0.06, 0.1)) < 1.45 * curves.last
-    foreign = curves.first > 5 and not (at_home and early > 4 * late > 0 and curves.last < 0.3 * curves.first)
+    foreign = curves.first > 5 and not (at_home and early > 4 * late > 0)
     if (
         curves.every > max(1, 0.02 * curves.loss.steps[-1])
         or foreign

@@ -167,9 +167,76 @@ def _leap(values: list[float], usual: float, evaluated: Callable[[int], float]) 
 def leaps(curves: Curves) -> list[tuple[int, int, float]]:
     """Where the loss leaps, in single steps or in means over several."""
     losses = curves.loss.finite
-    in_single_steps = spikes(losses, min(WINDOW, len(losses) // 3)) if len(losses) >= SHORTEST else []
-    in_single_steps = [leap for leap in in_single_steps if not _other_rows(curves, leap)]
-    return in_single_steps or (averaged_spikes(losses, curves.every, curves.evals.finite) if curves.every > 1 else [])
+    candidates = spikes(losses, min(WINDOW, len(losses) // 3)) if len(losses) >= SHORTEST else []
+    candidates = [leap for leap in candidates if not _other_rows(curves, leap)]
+    candidates = candidates or (averaged_spikes(losses, curves.every, curves.evals.finite) if curves.every > 1 else [])
+    return _rare(losses.values, [leap for leap in candidates if _counts(curves, leap)])
+
+
+OFTEN = 0.03
+"""Share of a run's steps that are half as high as a spike, at most; more of them are what its rows are like."""
+
+
+def _rare(values: list[float], candidates: list[tuple[int, int, float]]) -> list[tuple[int, int, float]]:
+    """Leaps that few other steps of the run are half as high as: six, or 3 %."""
+    if not candidates:
+        return []
+    covered = {step for at, end, _ in candidates for step in range(at, end)}
+    others = [_above_neighbours(values, at) for at in range(len(values)) if at not in covered]
+    most = max(6, OFTEN * len(values))
+    return [
+        (at, end, middle)
+        for at, end, middle in candidates
+        if sum(excess > 0.5 * (max(values[at:end]) / middle - 1) for excess in others) <= most
+    ]
+
+
+KNOWN = 0.05
+"""Nats per token: rows that are known by heart. One that is not costs what it did at the start, and is no spike."""
+TAIL = 4.0
+"""Times what a tenth of the steps around exceed: with a tail that falls exponentially, one step in 10,000 is that high (ln 10,000
+is 4 times ln 10). Rows of some kinds of data differ so much; deviations by the median do not show it.
+"""
+AROUND = 40
+"""Steps on each side that a leap is held against in this."""
+
+
+def _counts(curves: Curves, leap: tuple[int, int, float]) -> bool:
+    """Whether a leap is more than rows that differ, a row that is not known yet, or a rate that starts again."""
+    values = curves.loss.finite.values
+    at, end, middle = leap
+    top = max(values[at:end])
+    if (middle < KNOWN and top < 0.5 * curves.first) or _restarts(curves, curves.loss.finite.steps[at]):
+        return False
+    low = min(values[max(0, at - 3) : at], default=middle)
+    limit = low + 0.15 * (top - low)  # rise and recovery are of the leap too
+    while at > 0 and values[at - 1] > limit:
+        at -= 1
+    while end < len(values) and values[end] > limit:
+        end += 1
+    near = [*range(max(0, at - AROUND), at), *range(end, min(len(values), end + AROUND))]
+    excess = sorted(_above_neighbours(values, own) for own in near)
+    return len(excess) < 10 or top / middle - 1 > TAIL * excess[int(0.9 * len(excess))]
+
+
+def _above_neighbours(values: Sequence[float], at: int) -> float:
+    """How far a value is above the median of those around it, as a share; as many on both sides, for a descent to be none."""
+    half = min(5, at, len(values) - 1 - at)
+    usual = median(values[at - half : at + half + 1])
+    return values[at] / usual - 1 if usual > 0 else 0.0
+
+
+def _restarts(curves: Curves, step: int) -> bool:
+    """Whether the schedule starts again around a step: the rate rises to half of its peak and more, from half of that and less,
+    which it had fallen to."""
+    rates = curves.rates
+    at = bisect_left(rates.steps, step)
+    near = max(2, len(rates) // 40)
+    now = rates.values[max(0, at - near) : at + 2]
+    low = min(now, default=0.0)
+    before = rates.values[: max(0, at - near) + 1]
+    risen = bool(now) and max(now[now.index(low) :]) > max(2 * low, 0.5 * curves.peak_rate)
+    return risen and max(before, default=0.0) > 2 * low
 
 
 def _other_rows(curves: Curves, leap: tuple[int, int, float]) -> bool:
@@ -192,6 +259,9 @@ def loss_spikes(curves: Curves) -> Ill | None:
     height: one or two values in a row that are above the line through their neighbours by 10 standard deviations of such
     differences, and by 50 % of it over the square root of n (15 % at least), and come back; or, of 30 means and more, by 5
     standard deviations and 5 %, where they are rare and a third (half, of less than 5 steps) higher than all others.
+    Never: what is below 4 times the height that a tenth of the 80 steps around exceed, or what 3 % of all steps (six, of few)
+    are half as high as (rows that differ so much); a loss below 0.05 nats (rows known by heart) that stays below half of the
+    first; a rate that a schedule starts again.
     What to do: look at the rows of that step (`ftc diagnose RUN --rows spikes`) and drop them (`--drop`); clip gradients (the
     handbook: cut off at 5 times); skip or roll back.
     Source: Chowdhery et al. 2022 (PaLM); OLMo 2, spike score; the handbook, pathology of gradients; measured
@@ -226,6 +296,12 @@ def _norm_at(curves: Curves, step: int) -> float:
     return grads.values[at] / median(before) if before and at < len(grads) and median(before) > 0 else 0.0
 
 
+SWING = 0.02
+"""Share of the loss that an order of rows makes it swing by, at least: of thousands of logged means less is certain too, and no
+fault. Rows of one kind and another differ by 1 % and more.
+"""
+
+
 @judge("FD303", "noise", "held-out")
 def order_of_rows(curves: Curves) -> Ill | None:
     """What it does: finds a pattern of the loss that repeats with every epoch.
@@ -235,14 +311,15 @@ def order_of_rows(curves: Curves) -> Ill | None:
     epoch later by more than 0.6, and by 4 standard errors; two epochs of at least 6 logged steps, and 12 steps more. Of means
     over several steps, 2.5 and more an epoch over 2.5 epochs: what is left of a parabola and a sawtooth that leads down (the
     stairs of FD205) is fitted by a sine and a cosine of one epoch, by 4.5 standard errors, or differs between 12 (or 6) parts of
-    the epoch more than within them (analysis of variance, by 3.5 standard deviations).
+    the epoch more than within them (analysis of variance, by 3.5 standard deviations), and
+    swings by 2 % of the loss.
     What to do: shuffle (`loader { order = random }`), or mix the sources.
     Source: measured (docs/diagnose.md); Bengio et al. 2009 for when an order is wanted
     """
     losses = curves.loss.finite
     if len(losses) < 12 or not curves.steps_per_epoch:
         return None
-    if curves.every > 1 and (wave := _wave(curves)):
+    if curves.every > 1 and (wave := _wave(curves)) > SWING * curves.last:
         evidence = (
             f"the loss swings by {text(wave)} with each epoch ({curves.steps_per_epoch:.0f} steps)",
             f"over {curves.epochs:.3g} epochs",
@@ -329,8 +406,8 @@ def _between_parts(at: Sequence[float], rest: Sequence[float], parts: int, fitte
 def oscillating(curves: Curves) -> Ill | None:
     """What it does: finds a loss that jumps up and down from step to step by a fifth of itself and more.
     Why it matters: the gradient of so few rows is mostly noise: the run needs more steps, and ends at a worse loss.
-    Threshold: in the second half the standard deviation around the trend is above 40 % of the loss (of a tenth of the first,
-    where the loss is lower than that); above 20 % where the gradient norm shakes by more than 25 % too. Or it is above 5 % while
+    Threshold: in the second half the standard deviation around the trend is above 40 % of the loss, which ends above a tenth of
+    the first; above 20 % where the gradient norm shakes by more than 25 % too. Or it is above 5 % while
     the loss stays above 2.5 nats and hardly falls in the last 40 % of the steps, and the gradient norm has fallen to 60 % and
     less: the model has given up the rows for the frequencies of their tokens, which is what so noisy an update leaves. Then the
     config must say that a step is one row, or the noise must be above 10 %. At least 50 logged steps, 12 in the second case.
@@ -342,13 +419,16 @@ def oscillating(curves: Curves) -> Ill | None:
     losses = curves.loss.finite
     if len(losses) < 12 or curves.last <= 0 or curves.of_preferences:
         return None
-    size = curves.step_noise / max(curves.last, 0.1 * curves.first)
+    size = curves.step_noise / curves.last
     if curves.every > 1:  # means hold outliers, and of few of them the deviation is known by a standard error only
         size *= 1 - 1.2 / math.sqrt(len(losses) / 2)
     late = list(curves.late_grads)
     shaking = jitter(late) / median(late) if len(late) > 6 and median(late) > 0 else 0.0
     alone = size > (0.05 if curves.batch == 1 else 0.1) and _gave_up(curves)
     enough = len(losses) >= 50  # of fewer, the noise is known to a third only
+    enough = (
+        enough and curves.last > 0.1 * curves.first
+    )  # what lost more has learned; few tokens are left, and they differ
     if not (alone or (enough and (size > 0.4 or (size > 0.2 and shaking > 0.25)))):
         return None
     values = share(losses.values, 0.5)

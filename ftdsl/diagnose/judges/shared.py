@@ -24,6 +24,18 @@ kinds of tokens UNKNOWN alone says nothing.
 """
 
 
+UNTRAINED = 5.0
+"""Nats per token: a model with random weights begins above (the logarithm of 150 kinds of tokens). One that begins below may be a
+trained one that meets a hard text: how high its loss stays says nothing.
+"""
+LEAST_PATH = 1e-4
+"""Sum of all rates of a run: as far as Adam moves a weight at most, where weights are about 0.02 wide."""
+WIDE = 0.02
+"""How wide weights are, about (the initialisation of most models): what the rates of some steps add up to must be as much, for
+Adam to replace them.
+"""
+
+
 def text(value: float) -> str:
     """Four digits."""
     return f"{value:.4g}"
@@ -33,10 +45,15 @@ def change(curves: Curves, start: float = 0.6) -> tuple[float, bool]:
     """Change of the loss over the last part of the run, as a share of it; whether it is none: less than 1 %, or within 2 standard
     errors (of a long run these are so small that any change is beyond them). start: share of the run at which the part begins.
     """
+    total, error = change_and_error(curves, start)
+    return total, abs(total) <= 2 * error or abs(total) < 0.01
+
+
+def change_and_error(curves: Curves, start: float) -> tuple[float, float]:
+    """The same change, and its standard error."""
     tail = list(share(curves.shape, start))
     per_point, error = slope(range(len(tail)), tail)
-    total = per_point * len(tail) / curves.last
-    return total, abs(per_point) <= 2 * error or abs(total) < 0.01
+    return per_point * len(tail) / curves.last, error * len(tail) / curves.last
 
 
 def late_by_rate(curves: Curves) -> float:
@@ -63,7 +80,14 @@ def flat_and_high(curves: Curves) -> bool:
         return False
     start = late_by_rate(curves)
     total, still = change(curves, start)
-    return still and abs(total) <= 0.02 and start > 0.3 and not hard_text(curves)
+    return still and abs(total) <= 0.02 and start > 0.3 and not hard_text(curves) and not held_out_falls(curves, start)
+
+
+def held_out_falls(curves: Curves, start: float) -> bool:
+    """Whether the held-out loss, which has the noise of no batch, falls by 1 % and more over the last part of the run."""
+    late = share(curves.evals.finite.values, start) if len(curves.evals.finite) else []
+    per_value, error = slope(range(len(late)), late)
+    return len(late) >= 4 and -per_value > 3 * error and -per_value * (len(late) - 1) > 0.01 * late[0]
 
 
 def hard_text(curves: Curves) -> bool:

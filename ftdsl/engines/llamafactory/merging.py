@@ -29,6 +29,9 @@ def merge(context: StageContext) -> Job:
 def quantise(context: StageContext) -> Job:
     """GPTQ by `export_model` (llamafactory/model/model_utils/quantization.py)."""
     overlay.refuse_unlowered(context, lowerings.names(lowerings.QUANTISING))
+    if (group := context.option("scheme", "group")) not in (None, 128):
+        help = "write `library = llmcompressor`, or drop `group`"
+        context.refuse("scheme", f"LLaMA-Factory's export has groups of 128, not of {group}", help)
     rows = calibration(context)
     bits = context.get("bits") or 4
     params: Params = {"export_quantization_bit": bits}

@@ -22,6 +22,7 @@ from ftdsl.engines.shared.run_paths import seen_from_run
 from ftdsl.engines.shared.scratch import job_key, needed_by
 from ftdsl.engines.shared.shell_stage import exported
 from ftdsl.engines.shared.stage_context import Params, StageContext
+from ftdsl.plan.plan import number_of, numbered
 
 _MODEL = (
     "stage", "do_train", "model_name_or_path", "model_revision", "trust_remote_code", "use_cpu", "seed", "full_determinism",
@@ -51,7 +52,8 @@ def ahead(context: StageContext, params: Params, datasets: Datasets) -> Params:
 def _job(context: StageContext, params: Params, datasets: Datasets, path: str) -> Job:
     name = f"{context.stage.name}-tokens"
     taken = sum(job.folder.partition("-")[2].startswith(name) for job in context.paths.shared.values())
-    folder = f"{int(context.folder.partition('-')[0]) - 3:02d}-{name}" + (f"-{taken + 1}" if taken else "")
+    name += f"-{taken + 1}" if taken else ""
+    folder = numbered(context.folder, number_of(context.folder) - 3, name)
     result = path or f"{folder}/result"
     added = extension(context, folder, training=False)
     config = {**params, "use_cpu": True, "report_to": "none", "dataset_dir": folder, "output_dir": folder}

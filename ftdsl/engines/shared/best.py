@@ -9,7 +9,7 @@ from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.run_paths import RunPaths, written_id
 from ftdsl.engines.shared.scratch import job_key
 from ftdsl.language.values import StageRef, Term
-from ftdsl.plan.plan import Plan, PlannedStage
+from ftdsl.plan.plan import Plan, PlannedStage, number_of, numbered
 from ftdsl.session import Session
 
 DEFAULT = Term("lowest", {"metric": "eval_loss"})
@@ -37,9 +37,9 @@ def best_folders(plan: Plan) -> dict[str, str]:
     """Folders by id, numbered after the runs to choose from."""
     folders = {}
     for at, (name, (term, _)) in enumerate(_choices(plan).items()):
-        last = max(int(plan.stage(ref.key).folder.partition("-")[0]) for ref in _runs(term))
+        last = max(number_of(plan.stage(ref.key).folder) for ref in _runs(term))
         suffix = "" if at == 0 else f"-{at + 1}"
-        folders[name] = f"{last + 4:02d}-best-{_runs(term)[0].stage}{suffix}"
+        folders[name] = numbered(plan.stages[0].folder, last + 4, f"best-{_runs(term)[0].stage}{suffix}")
     return folders
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from ftdsl.catalog.trainers import trainer_of_kind, trainers
 from ftdsl.diagnostics import Severity
 from ftdsl.engines.jobs import Document
-from ftdsl.engines.shared import overlay
+from ftdsl.engines.shared import existing_entries, overlay
 from ftdsl.engines.shared.parallel.accelerate import NAME as ACCELERATE
 from ftdsl.engines.shared.parallel.common import distributed, launcher
 from ftdsl.engines.shared.parallel.deepspeed import NAME as DEEPSPEED
@@ -65,7 +65,8 @@ def _beside(context: StageContext, documents: list[Document], name: str, block: 
     kept = {
         path: setting for path, setting in given.items() if setting.span not in errors and setting.key not in errors
     }
-    return view.Document(name, document.data, kept, stage.span, ours=True)
+    span = stage.spans.get("parallel.strategy") or stage.spans.get("parallel") or stage.span
+    return view.Document(name, document.data, kept, span, ours=True)
 
 
 def config_of(context: StageContext, params: Mapping[str, Any], beside: Mapping[str, view.Document | None]) -> Config:
@@ -98,10 +99,19 @@ def config_of(context: StageContext, params: Mapping[str, Any], beside: Mapping[
         adapters_below=facts.adapters_below(adapters, context.session.files),
         adapters_of_parameters=facts.adapters_of_parameters(adapters, context.session.files),
         reward_form=_reward_form(context),
+        datasets=_datasets(context, params),
         architecture=facts.architecture(*model, context.session.files),
         layers=facts.layers(*model, context.session.files),
         window=facts.window(*model, context.session.files),
     )
+
+
+def _datasets(context: StageContext, params: Mapping[str, Any]) -> tuple[view.Dataset, ...]:
+    """The entries of an existing dataset_info.json that a training stage reads; none where all data is elsewhere."""
+    if context.session.elsewhere or not params.get("do_train"):
+        return ()
+    folder, stage = context.plan.recipe.folder, str(params.get("stage") or "sft")
+    return tuple(existing_entries.named_by(context.stage, folder, context.session.files, stage))
 
 
 def _adapters(context: StageContext) -> list[tuple[str, Path]]:

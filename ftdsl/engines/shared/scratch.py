@@ -12,7 +12,7 @@ from ftdsl.engines.shared.run_paths import RunPaths, seen_from_run, written_id
 from ftdsl.engines.shared.sources import passes_through
 from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.language.values import StageRef, Term
-from ftdsl.plan.plan import Plan, PlannedStage
+from ftdsl.plan.plan import Plan, PlannedStage, number_of, numbered
 from ftdsl.recipe.rules.data import sources
 from ftdsl.session import Session
 
@@ -31,9 +31,9 @@ def scratch_folders(plan: Plan) -> dict[str, str]:
     """Folders by id, numbered after those of the data that their tokenizers are trained on."""
     folders = {}
     for at, (name, (_, users)) in enumerate(_terms(plan).items()):
-        numbers = [int(folder.partition("-")[0]) for folder in _data_folders(plan, _family(plan, users))]
+        numbers = [number_of(folder) for folder in _data_folders(plan, _family(plan, users))]
         suffix = "" if at == 0 else f"-{at + 1}"
-        folders[name] = f"{max(numbers, default=0) + 5 + at:02d}-scratch{suffix}"
+        folders[name] = numbered(plan.stages[0].folder, max(numbers, default=0) + 5 + at, f"scratch{suffix}")
     return folders
 
 

@@ -102,7 +102,38 @@ def _check(context: StageContext, adapters: tuple[ModelRef, ...]) -> None:
         context.refuse("method", f"`{method}` needs a `density`", f"write `{method}(density = 50%)`")
     if context.get("legacy"):
         context.refuse("legacy", "a merge of adapters is written as safetensors", "drop it")
+    if weights is not None and not any(weights):
+        context.refuse("weights", "all weights are 0, and nothing is left of the adapters", "weigh one of them more")
+    _check_adapters(context, adapters)
     if merges_reward_model(context):
         context.refuse(
             "method", "reward models have heads, of which there is no weighted sum", "merge one of them alone"
         )
+
+
+def _check_adapters(context: StageContext, adapters: tuple[ModelRef, ...]) -> None:
+    """Adapters of this recipe that have no weighted sum; runtime/merge_adapters.py looks at all others."""
+    method, key = context.name("method"), "models" if context.is_explicit("models") else "method"
+    alone = "merge it into its base alone, and merge whole models: `method = linear`"
+    ranks: dict[str, int] = {}
+    for at, adapter in enumerate(adapters):
+        if adapter in adapters[:at]:
+            context.warn(key, f"`{_name(adapter)}` is added up twice", "name each adapter once, and write `weights`")
+        if not isinstance(adapter, StageRef):
+            continue
+        planned = context.plan.stage(adapter.key)
+        settings, name = planned.stage.settings, _name(adapter)
+        if planned.method not in ("", "lora"):
+            text = f"`{name}` is trained by `{planned.method}`, and only LoRA adapters have weighted sums"
+            context.refuse(key, text, alone)
+        elif settings.has("lora"):
+            if (variant := settings.name("lora.variant")) not in ("", "plain"):
+                context.refuse(key, f"`{name}` is {variant}, and only plain LoRA adapters have weighted sums", alone)
+            if settings.items("lora.modules_to_save"):
+                context.refuse(key, f"`{name}` holds whole modules, of which there is no weighted sum", alone)
+            if isinstance(rank := settings.get("lora.rank"), int):
+                ranks[name] = rank
+    if method in OF_FACTORS and len({*ranks.values()}) > 1:
+        listed = ", ".join(f"`{name}` {rank}" for name, rank in ranks.items())
+        text = f"`{method}` adds up the factors of adapters, whose ranks differ: {listed}"
+        context.refuse("method", text, "write `method = cat`, or `svd`")

@@ -10,7 +10,7 @@ from ftdsl.engines.jobs import Command, Document, Job
 from ftdsl.engines.shared import assemble
 from ftdsl.engines.shared.run_paths import seen_from_run
 from ftdsl.engines.shared.stage_context import StageContext
-from ftdsl.engines.tools.tool import LM_EVAL
+from ftdsl.engines.tools.tool import LM_EVAL, as_one_process
 from ftdsl.language.values import Term
 from ftdsl.recipe.rules.evaluation import task_file
 from ftdsl.record import replace
@@ -26,7 +26,12 @@ def wants(context: StageContext) -> bool:
 
 
 def job(context: StageContext, *, folder: str = "", key: str = "", title: str = "") -> Job:
-    """The job that runs them. folder, key, title: where it is not the stage's own job."""
+    """The job that runs them. folder, key, title: where it is not the stage's own job.
+
+    lm-eval is one process: transformers takes one GPU, a server all of a node.
+    """
+    server = context.is_explicit("backend") and context.name("backend") in ("vllm", "sglang")
+    context = as_one_process(context, context.planned.world.processes_per_node if server else 1)
     folder = folder or context.folder
     spec = _spec(context, folder)
     document = Document(f"{folder}/benchmarks.json", "json", spec)

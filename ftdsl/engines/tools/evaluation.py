@@ -27,6 +27,7 @@ PREDICTIONS = "predict/generated_predictions.jsonl"
 
 def lower_eval(context: StageContext, lowering: Lowering | None) -> Job | None:
     """The stage's job; others that it needs go to the shared jobs. lowering: the engine's, for rows; None where it has none."""
+    _check(context)
     rows = context.get("data") is not None or not benchmarks.wants(context)
     if rows and lowering is None:
         return None
@@ -38,6 +39,28 @@ def lower_eval(context: StageContext, lowering: Lowering | None) -> Job | None:
     if context.session.sink.failed:
         return job
     return _completed(context, job, lowering if rows else None, PYTHON if rows else LM_EVAL.python)
+
+
+OF_BENCHMARKS = ("shots", "chat", "backend")
+
+
+def _check(context: StageContext) -> None:
+    """What a stage asks for and could not measure."""
+    if not benchmarks.wants(context) and "tasks" not in context.stage.unknown:
+        for key in OF_BENCHMARKS:
+            if context.is_explicit(key):
+                help = "drop it, or name benchmarks: `tasks = [gsm8k]`"
+                context.warn(key, f"`{key}` is of benchmarks, and this stage has none", help)
+    if benchmarks.wants(context) and context.get("data") is None and context.is_explicit("metrics"):
+        help = "write `data = NAME.eval`, or drop `metrics`"
+        context.refuse("metrics", "`metrics` are scores of rows, and this stage has no `data`", help)
+    against = context.get("against")
+    start = context.stage.start
+    if against is not None and start is not None:
+        other = lineage_of(context, against)
+        if (other.base, other.adapters) == (start.base, start.adapters):
+            help = "name another model"
+            context.refuse("against", "`against` is the model that this stage scores: there is no difference", help)
 
 
 def _completed(context: StageContext, job: Job, lowering: Lowering | None, python: Raw) -> Job:

@@ -114,7 +114,41 @@ def _check(context: StageContext, models: Sequence[ModelRef]) -> None:
         context.refuse("weights", f"`{method}` works out its own weights", help)
     if context.get("legacy"):
         context.refuse("legacy", "mergekit writes safetensors", "drop it")
+    _check_weights(context)
+    _check_parents(context, models)
     _check_shapes(context, models)
+
+
+def _check_weights(context: StageContext) -> None:
+    """Weights that leave nothing of the models, or divide by nothing."""
+    weights, method = context.get("weights"), context.name("method")
+    if not weights or any(not isinstance(weight, int | float) for weight in weights):
+        return
+    normalised = method == "linear" and context.option("method", "normalize") is not False
+    if not any(weights) or (normalised and abs(sum(weights)) < 1e-9):
+        help = "write weights whose sum is not 0" + (", or `linear(normalize = false)`" if any(weights) else "")
+        context.refuse("weights", f"the weights of `{method}` add up to 0, and nothing is left of the models", help)
+    elif method == "linear" and not normalised and abs(sum(weights) - 1) > 0.01:
+        text = f"the weights add up to {sum(weights):g}, and all weights of the model are multiplied by that"
+        context.warn("weights", text, "write weights that add up to 1, or drop `normalize = false`")
+
+
+def _check_parents(context: StageContext, models: Sequence[ModelRef]) -> None:
+    """Models that cannot be added up, as far as the recipe makes them itself."""
+    base = context.get("base")
+    key = "models" if context.is_explicit("models") else "method"
+    for at, model in enumerate(models):
+        if model in models[:at]:
+            help = "name each model once, and write `weights`"
+            context.warn(key, f"`{_name(model)}` is named twice: mergekit takes it once, with its last weight", help)
+    for model in [*models, *([lineage_of(context, base).base] if base is not None else [])]:
+        kind = context.plan.stage(model.key).stage.kind if isinstance(model, StageRef) else ""
+        if kind == "quantize":
+            help = "merge first, and quantise what comes out"
+            context.refuse(key, f"`{_name(model)}` is quantised, and only weights in full can be added up", help)
+    kinds = {isinstance(model, StageRef) and context.plan.stage(model.key).stage.kind == "reward" for model in models}
+    if len(kinds) > 1:
+        context.refuse(key, "a reward model has a head, which the other models have not", "merge models of one kind")
 
 
 def _check_shapes(context: StageContext, models: Sequence[ModelRef]) -> None:
@@ -133,8 +167,8 @@ def _check_shapes(context: StageContext, models: Sequence[ModelRef]) -> None:
         if first is None:
             first = (_name(model), architecture)
             continue
-        for what in ("hidden", "layers", "vocab", "intermediate", "heads"):
-            size, other_size = getattr(first[1], what, None), getattr(architecture, what, None)
+        for what in ("hidden", "layers", "vocab", "ffn", "heads", "kv_heads", "experts", "family"):
+            size, other_size = getattr(first[1], what), getattr(architecture, what)
             if size != other_size:
                 text = f"`{first[0]}` and `{_name(model)}` cannot be merged: {what} is {size} and {other_size}"
                 span = context.stage.spans.get("models") or context.stage.spans.get("method", context.stage.span)

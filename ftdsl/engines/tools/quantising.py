@@ -14,7 +14,9 @@ from ftdsl.engines.shared.card import card_of
 from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.engines.tools.tool import GGUF, LLMCOMPRESSOR
 from ftdsl.engines.tools.written_model import hub_options, shards_and_push
+from ftdsl.estimate.architecture import NotModelledError
 from ftdsl.language.values import Term
+from ftdsl.plan.layout import architecture_of
 
 PROGRAM = "runtime/quantise.py"
 MODULES = ("__init__", "checkpoints", "events", "proof", "quantise", "report", "shipping")
@@ -29,11 +31,15 @@ def wants(context: StageContext) -> bool:
     if context.stage.kind != "quantize":
         return False
     scheme = context.name("scheme") or "gptq"
+    if "scheme" in context.stage.unknown:
+        return True
     return scheme != "gptq" or context.name("library") == "llmcompressor" or "quantize" not in context.engine.lowerings
 
 
 def job(context: StageContext) -> Job:
     scheme = context.name("scheme") or "gptq"
+    if "scheme" in context.stage.unknown:
+        scheme = "fp8"  # whatever was meant is not asked for more than it takes
     rows = calibration(context) if scheme in CALIBRATED or context.get("calibrate") is not None else None
     _check(context, scheme)
     tool = GGUF if scheme == "gguf" else LLMCOMPRESSOR
@@ -72,6 +78,29 @@ def _check(context: StageContext, scheme: str) -> None:
         context.refuse("bits", "the type of a GGUF file says its bits", "write `scheme = gguf(q8_0)`")
     if scheme in ("nf4", "int8") and context.get("legacy"):
         context.refuse("legacy", "bitsandbytes writes safetensors", "drop it")
+    if context.get("calibrate") is None and context.is_explicit("max_len"):
+        context.warn("max_len", "`max_len` is of rows to calibrate with, and there are none", "drop it")
+    if context.is_explicit("dtype"):
+        context.warn("dtype", "`dtype` is of merged weights; what is not quantised keeps its own", "drop it")
+    _check_groups(context, scheme)
+
+
+def _check_groups(context: StageContext, scheme: str) -> None:
+    """Inputs of layers of a known size that are no multiple of the group (llmcompressor's GPTQ and AWQ modifiers)."""
+    if scheme not in ("gptq", "awq"):
+        return
+    try:
+        shape = architecture_of(context.stage, context.plan.recipe, context.session.files)
+    except NotModelledError:
+        return
+    inputs = sorted({size for size, _ in shape.linears.values()})
+    group = int(context.option("scheme", "group") or GROUP)
+    if size := next((size for size in inputs if size % group), 0):
+        fits = next((smaller for smaller in (64, 32, 16, 8) if not any(size % smaller for size in inputs)), 0)
+        help = f"write `{scheme}(group = {fits})`" if fits else "choose another `scheme`"
+        span = context.stage.spans.get("scheme", context.stage.span)
+        text = f"layers of this model have {size} inputs, which are no multiple of a group of {group} weights"
+        context.session.sink.error("FT975", text, span, help=help)
 
 
 def _spec(context: StageContext, scheme: str, rows: Calibration | None) -> dict[str, Any]:

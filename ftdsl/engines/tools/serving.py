@@ -12,7 +12,7 @@ from ftdsl.engines.shared.gates import gate_command, gates_of
 from ftdsl.engines.shared.run_paths import seen_from_run
 from ftdsl.engines.shared.sources import CLOUDS, shape_in
 from ftdsl.engines.shared.stage_context import StageContext
-from ftdsl.engines.tools.tool import TRANSFORMERS, VLLM
+from ftdsl.engines.tools.tool import TRANSFORMERS, VLLM, as_one_process
 from ftdsl.language.values import StageRef, Term
 
 PROGRAM = "runtime/serve_check.py"
@@ -30,6 +30,7 @@ def wants(context: StageContext) -> bool:
 
 def job(context: StageContext) -> Job:
     tool = VLLM if context.name("serve") == "vllm" else TRANSFORMERS
+    context = as_one_process(context)
     inputs: list[str] = []
     _check(context)
     gates = tuple(gates_of(context))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ftdsl.engines.jobs import Raw
-from ftdsl.record import frozen
+from ftdsl.engines.shared.stage_context import StageContext
+from ftdsl.plan.world import World
+from ftdsl.record import frozen, replace
 
 
 @frozen
@@ -91,3 +93,12 @@ TOOLS = {tool.name: tool for tool in (LM_EVAL, MERGEKIT, LLMCOMPRESSOR, GGUF, TR
 def tool_distributions() -> list[str]:
     """Distributions of any tool whose versions may change a result."""
     return [name for tool in TOOLS.values() for name in tool.distributions]
+
+
+def as_one_process(context: StageContext, gpus: int = 1) -> StageContext:
+    """The context of a job in which one process of a tool does everything, whatever hardware the stage's other jobs have: one
+    node, and so many of its GPUs.
+    """
+    kind = context.planned.world.gpu
+    world = World(gpus if kind else 1, 1, kind)
+    return replace(context, planned=replace(context.planned, world=world))

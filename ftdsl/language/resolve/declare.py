@@ -67,6 +67,9 @@ def _declaration(block: tree.Block, module: Module, declarations: Declarations, 
     if word == "profile":
         return True
     if word == "search":
+        if declarations.search is not None:
+            session.sink.error("FT006", "`search` is set twice", block.kind.span, help="write all of it in one block")
+            return True
         declarations.search = (block, _checked(block, "search", module, session))
         return True
     if word == "template":

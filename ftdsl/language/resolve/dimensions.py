@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ftdsl.catalog.vocabulary import Key
 from ftdsl.diagnostics import Sink
@@ -78,6 +78,14 @@ class Dimension:
         low, high = f"{self.low:.12g}{self.unit}", f"{self.high:.12g}{self.unit}"
         step = f", step = {self.step:.12g}{self.unit}" if self.step else ""
         return f"{self.kind}({low} .. {high}{step})".replace("e-0", "e-")
+
+    def values_in_grid(self, points: int) -> int:
+        """How many values a grid has of it: all choices and steps, else so many points, of which whole numbers may be fewer."""
+        if self.kind == "choice":
+            return len(self.choices)
+        if self.step:
+            return int((self.high - self.low) / self.step + 1e-9) + 1
+        return min(points, int(self.high - self.low) + 1) if self.whole else points
 
     @property
     def representative(self) -> str:
@@ -179,7 +187,15 @@ def _range(
         name, key, "log" if word == "log" else "uniform", value.span,
         float(exact(low.number / factor)), float(exact(high.number / factor)), unit, whole=whole,
     )  # fmt: skip
+    if whole and (open_end := next((end for end in (low, high) if not _is_integer(end.number / factor)), None)):
+        text = f"`{key}` takes whole numbers, and `{open_end.written}` is none"
+        sink.error("FT060", text, open_end.span, help="write whole bounds, such as `8 .. 64`")
+        return None
     return _with_options(ev, dimension, named, factor, low, scope, sink)
+
+
+def _is_integer(number: Any) -> bool:
+    return float(exact(number)).is_integer()
 
 
 def _with_options(
@@ -206,13 +222,28 @@ def _with_options(
                 )
                 sink.error("FT003", text, argument.span)
                 return None
+            if dimension.whole and not number.is_integer():
+                text = f"`{dimension.key}` takes whole numbers, and a step of `{raw.written}` leads to others"
+                sink.error("FT060", text, argument.value.span, help="write a whole step")
+                return None
             dimension = replace(dimension, step=number)
         elif not dimension.low <= number <= dimension.high:
             sink.error("FT003", f"`first` is within the range, not `{raw.written}`", argument.value.span)
             return None
         else:
             dimension = replace(dimension, first=dimension.text(number))
+    if dimension.first and not _is_step(dimension, dimension.number(dimension.first)):
+        first = named["first"].value
+        help = f"values are {dimension.low:.12g}{dimension.unit} and so many steps of {dimension.step:.12g}{dimension.unit}"
+        sink.error("FT003", f"`first` is no step of the range: `{dimension.first}`", first.span, help=help)
+        return None
     return dimension
+
+
+def _is_step(dimension: Dimension, number: float) -> bool:
+    """Whether a range of steps has a number."""
+    steps = (number - dimension.low) / dimension.step if dimension.step else 0.0
+    return abs(steps - round(steps)) < 1e-6
 
 
 def _same_unit(left: Num, right: Num) -> bool:
@@ -326,4 +357,5 @@ def own_value(ev: Evaluator, dimension: Dimension, entry_layers: Sequence[Entry]
     if not isinstance(raw, Num) or unit is None or raw.dimension != unit.dimension:
         return ""
     number = raw.number / unit.factor
-    return dimension.text(number) if dimension.low <= number <= dimension.high else ""
+    inside = dimension.low <= number <= dimension.high and _is_step(dimension, number)
+    return dimension.text(number) if inside else ""

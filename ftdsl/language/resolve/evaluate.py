@@ -10,7 +10,7 @@ from ftdsl.catalog.vocabulary import Key
 from ftdsl.diagnostics import Diagnostic, Label, Sink
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree, unquoted
-from ftdsl.language.resolve import arithmetic, dimensions, texts
+from ftdsl.language.resolve import arithmetic, dimensions, keys, texts
 from ftdsl.language.resolve.bounds import check_length
 from ftdsl.language.resolve.coerce import coerce, item_type
 from ftdsl.language.resolve.dimensions import Dimension
@@ -30,7 +30,7 @@ from ftdsl.language.resolve.names import (
 )
 from ftdsl.language.resolve.otherwise import named_otherwise
 from ftdsl.language.resolve.raw import WRONG, Bare, Between, Broken, Choice, Invoke, Lit, Lst, Num, Raw, Stg, same
-from ftdsl.language.resolve.trace import Axis, Trace
+from ftdsl.language.resolve.trace import Axis, Trace, names_of
 from ftdsl.language.types import Type, parse_type
 from ftdsl.language.values import StageRef, Term
 from ftdsl.record import replace
@@ -128,7 +128,7 @@ class Evaluator:
         if isinstance(expression, tree.Ref):
             return self._typed_ref(expression, key, scope, sink)
         if isinstance(expression, tree.ListOf) and (item := item_type(kind)):
-            items = self._typed_list(expression, replace(key, type=str(item)), scope, sink, flat=kind.name == "data")
+            items = self._typed_list(expression, replace(key, type=str(item)), scope, sink, flat=item.name == "data")
             return WRONG if items is WRONG else check_length(items, key, expression.span, sink)
         return coerce(self, self.natural(expression, scope, sink), kind, key, sink)
 
@@ -267,18 +267,20 @@ class Evaluator:
             return self.natural(node, scope, sink)
         path = tuple(w.text for w in node.path)
         numbers: list[Raw] = []
+        symbols: list[Symbol] = []
         poisoned = False
         for symbol in self.names.candidates(path, scope):
             with self.tracing() as trace:
                 raw = self.look_up(symbol, node, sink if isinstance(symbol, StageSymbol) else Sink())
             poisoned |= isinstance(raw, Broken)
+            symbols.append(symbol)
             if isinstance(raw, Num):
                 if not numbers:
                     self.used(node.span, symbol)
                 numbers.append(raw)
                 self.trace.absorb(trace)
         if not numbers:
-            if not poisoned:
+            if not poisoned and not any(map(self._is_wrong, symbols)):
                 self._no_number(node, path, scope, sink)
             return Broken(node.span)
         if not all(same(numbers[0], other) for other in numbers[1:]):
@@ -286,6 +288,15 @@ class Evaluator:
                 "FT041", f"`{node.span.text}` could be two different values", node.span, help="rename one of them"
             )
         return numbers[0]
+
+    def _is_wrong(self, symbol: Symbol) -> bool:
+        """Whether it is a key with a value that it does not take, which is reported at the key."""
+        if not isinstance(symbol, KeySymbol) or (value := symbol.entry.value) is None:
+            return False
+        entry, key = symbol.entry, keys.find(symbol.view.kind, symbol.entry.path)
+        scope = Scope(entry.module, symbol.view, entry.path[:-1], entry.path)
+        with self.tracing():
+            return isinstance(key, Key) and self.typed(value, key, scope, Sink()) is WRONG
 
     def _no_number(self, node: tree.Ref, path: tuple[str, ...], scope: Scope, sink: Sink) -> None:
         """Report a name without a number, once per value."""
@@ -433,7 +444,7 @@ class Evaluator:
         if not items:
             sink.error("FT083", "`in` needs a non-empty list", value.span, help="write `seed in [1, 2, 3]`")
             return Broken(value.span)
-        self.trace.axes[axis] = Axis(axis, label, _names([item.span.text for item in items]))
+        self.trace.axes[axis] = Axis(axis, label, names_of([item.span.text for item in items]))
         return items[min(self.assignment.get(axis, 0), len(items) - 1)]
 
     def _sampled(self, value: tree.Expression, key: str, owner: object, scope: Scope, sink: Sink) -> Raw:
@@ -466,21 +477,6 @@ class Evaluator:
                 dimensions.with_own_value(self, dimension, owner, scope, sink) if dimension else None
             )
         return self._dimensions[id(value)]
-
-
-def _names(texts: list[str]) -> tuple[str, ...]:
-    """The names of an axis's values in `{run}`: the source text as a file name, numbered if not unique."""
-    short = ["".join(c if c.isalnum() or c in "._+-" else "-" for c in _brief(text)).strip("-")[:40] for text in texts]
-    if len(set(short)) == len(short) and all(short):
-        return tuple(short)
-    return tuple(f"{name}-{at}" if name else str(at) for at, name in enumerate(short, 1))
-
-
-def _brief(text: str) -> str:
-    """The last path component of a call's text: `hf("org/name", …)` -> `name`."""
-    if '"' in text:
-        return text.split('"')[1].rstrip("/").rsplit("/", 1)[-1]
-    return text
 
 
 def _identity(symbol: Symbol) -> tuple[object, ...]:

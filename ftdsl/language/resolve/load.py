@@ -10,6 +10,7 @@ from pathlib import Path
 from ftdsl.diagnostics import Label, Sink
 from ftdsl.language import tree
 from ftdsl.language.parser import parse
+from ftdsl.printable import typed
 from ftdsl.record import mutable
 from ftdsl.session import Session
 from ftdsl.source import Source
@@ -64,6 +65,9 @@ class Module:
 
 def load(path: Path, name: str, session: Session) -> Module | None:
     """The recipe at `path` with its includes; None and a diagnostic if it cannot be read."""
+    if (kind := kind_of_other(path)) and session.files.is_file(path):
+        report_other(name, kind, session)
+        return None
     try:
         if (real := _foreign(path)) is not None:
             session.sink.error("FT501", f"cannot read `{name}`: it is a link to `{real}`, which is not a recipe", None)
@@ -73,6 +77,34 @@ def load(path: Path, name: str, session: Session) -> Module | None:
         session.sink.error("FT501", f"cannot read `{name}`: {_why(error)}", None, help=_near(path, session))
         return None
     return _Loader(session).module(path, Source(name, text), ())
+
+
+OTHERS = {
+    "a YAML file": (".yaml", ".yml"),
+    "a JSON file": (".json",),
+    "a shell script": (".sh", ".bash", ".zsh", ".slurm", ".sbatch", ".sub", ".job", ".pbs"),
+    "a Python script": (".py",),
+    "a notebook": (".ipynb",),
+    "a Windows batch file": (".bat", ".cmd"),
+    "a PowerShell script": (".ps1",),
+    "a file of rows": (".jsonl", ".csv", ".parquet"),
+}
+
+
+def kind_of_other(path: Path) -> str:
+    """What a file is by an ending that no recipe has; "" for any other ending."""
+    return next((kind for kind, endings in OTHERS.items() if path.suffix.lower() in endings), "")
+
+
+def report_other(name: str, kind: str, session: Session) -> None:
+    """Report a file that is given as a recipe and is something else, with the verbs that read it."""
+    shown = typed(name)
+    help = f"`ftc check {shown}` says what can be done with it"
+    if kind in ("a YAML file", "a JSON file", "a shell script"):
+        help = f"`ftc import {shown}` makes a recipe of it, `ftc check {shown}` checks it as it is"
+    if kind == "a file of rows":
+        help = "a recipe names it: `data = file(…)`"
+    session.sink.error("FT051", f"`{name}` is {kind}, and no recipe (they end in `{ENDING}`)", None, help=help)
 
 
 def _near(path: Path, session: Session) -> str:

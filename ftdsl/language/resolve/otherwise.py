@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from ftdsl.catalog.vocabulary import Key
-from ftdsl.diagnostics import Sink, guessed
+from ftdsl.diagnostics import Diagnostic, Severity, Sink, guessed
 from ftdsl.source import Span
 
 CONSTANTS = {
@@ -43,11 +43,16 @@ def named_otherwise(span: Span, key: Key, sink: Sink) -> bool:
 
 
 def may_be_of_a_fork(text: str, names: Iterable[str], key: Key, span: Span, sink: Sink) -> bool:
-    """Warn of a chat template that no release has and that resembles none: a fork of the engine may have it."""
+    """Warn of a chat template that no release has: a fork of the engine may have it, also if it resembles one that is known."""
     from ftdsl.diagnostics.suggest import closest
 
-    if known_as(text, key) or closest(text, list(names)) or not re.fullmatch(r"[A-Za-z][\w.-]*", text, re.ASCII):
+    if not re.fullmatch(r"[A-Za-z][\w.-]*", text, re.ASCII):
         return False
+    guess = known_as(text, key) or closest(text, list(names)) or ""
+    label = f"did you mean `{guess}`?" if guess else ""
     help = f"define it here, `template {text} {{ … }}`, or use a fork that has it"
-    sink.warning("FT002", f"no release of the engine has a template `{text}`", span, help=help)
+    message = f"no release of the engine has a template `{text}`"
+    sink.add(
+        Diagnostic("FT002", message, span, Severity.WARNING, label, (), help, guessed(span, guess) if guess else None)
+    )
     return True

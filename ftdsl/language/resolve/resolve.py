@@ -34,6 +34,7 @@ from ftdsl.language.resolve.names import Names, Scope, StageSymbol, Symbol, View
 from ftdsl.language.resolve.parameters import check_call, name_of, param_type, parse_argument
 from ftdsl.language.resolve.raw import WRONG, Broken, Invoke, Stg
 from ftdsl.language.resolve.trace import Axis, Trace
+from ftdsl.language.resolve.unchosen import Unchosen
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Origin, StageRef, Value
 from ftdsl.record import frozen, mutable
@@ -132,6 +133,7 @@ class _Resolver:
     copied: CopiedSettings = field(init=False)
     ev: Evaluator = field(init=False)
     edits: list[Layer] = field(default_factory=list)
+    chosen: list[str] = field(default_factory=list)
     swept_profiles: tuple[Axis, list[list[Layer]]] | None = None
     profile_dimension: Dimension | None = None
     done: dict[str, list[_Variant]] = field(default_factory=dict)
@@ -160,6 +162,7 @@ class _Resolver:
             self._expand(stage)
         file = self._values(View("", shared), only=keys.FILE_KEYS)
         self._report_causes()
+        self._check_unchosen()
         search = self.declarations.search
         return Resolved(
             self.module,
@@ -188,6 +191,13 @@ class _Resolver:
             for entry in self.lost:
                 span = entry.value.span if entry.value else entry.span
                 sink.error("FT040", f"`{'.'.join(entry.path)}` cannot be evaluated", span)
+
+    def _check_unchosen(self) -> None:
+        """Check the values of profiles that are not chosen."""
+        if self._file_readable and self.module.profiles:
+            edits = self.profile_edits
+            check = Unchosen(self.module, self.declarations, self.ev, edits, self._effective, self._value)
+            check.check(self.chosen, self.session.sink)
 
     # --- file level
 
@@ -220,6 +230,7 @@ class _Resolver:
                 if entry.path == ("profile",) and entry.value is not None:
                     chosen += self._profile_key(entry)
         names = [*chosen, *(p for p in self.options.profiles if check_profile(p, self.module, self.session))]
+        self.chosen += names
         edits = self.profile_edits
         for name in names:
             self.edits += profile_layers(name, self.module, edits)
@@ -250,6 +261,7 @@ class _Resolver:
         if entry.binder is not tree.Binder.SWEPT:
             return names
         layers = [profile_layers(name, self.module, self.profile_edits) for name in names]
+        self.chosen += names
         self.swept_profiles = (Axis(id(entry), "profile", tuple(names)), layers)
         return []
 
@@ -383,13 +395,14 @@ class _Resolver:
     def _file_readable(self) -> bool:
         return not tree.has_bad(self.module.file.items)
 
-    def _effective(self, declared: Declared) -> Effective:
+    def _effective(self, declared: Declared, edits: Sequence[Layer] | None = None) -> Effective:
+        """The entries of a stage. edits: instead of those of the chosen profiles and `--set`."""
         effective = Effective(declared.kind)
         for layer in self.declarations.shared:
             effective.put(layer.entries)
         effective.put(self.copied.entries_for(declared))
         effective.put(declared.entries, self.session.sink)
-        for edit in (*self._profile_axis(declared), *self.edits):
+        for edit in (*self._profile_axis(declared), *self.edits) if edits is None else edits:
             if edit.target in ("", declared.name):
                 effective.put(edit.entries)
         return effective
@@ -441,7 +454,8 @@ class _Resolver:
             if not isinstance(key, Key):
                 continue
             with self.ev.tracing() as trace:
-                data = self._value(entry, key, Scope(entry.module, view if view.name else None, path[:-1], path))
+                scope = Scope(entry.module, view if view.name else None, path[:-1], path)
+                data = self._value(entry, key, scope, self.session.sink)
             if data is WRONG:
                 trace.refs = {}  # a wrong value adds no dependency
             self.ev.trace.absorb(trace)
@@ -451,10 +465,10 @@ class _Resolver:
                 self.lost.append(entry)
         return values
 
-    def _sampled(self, entry: Entry, key: Key, scope: Scope) -> Any:
+    def _sampled(self, entry: Entry, key: Key, scope: Scope, sink: Sink) -> Any:
         """What the trial gives a key. Without a trial all that it may be given is held against the key."""
         assert entry.value is not None
-        name, sink = ".".join(entry.path), self.session.sink
+        name = ".".join(entry.path)
         dimension = self.ev.dimension(entry.value, name, entry, scope, sink)
         before = len(sink)
         if dimension is not None and self.options.trial is None:
@@ -465,14 +479,13 @@ class _Resolver:
                     coerce(self.ev, value, parse_type(key.type), key, sink)
         return None if len(sink) > before else self.ev.sampled(entry.value, name, entry, scope, sink)
 
-    def _value(self, entry: Entry, key: Key, scope: Scope) -> Any:
+    def _value(self, entry: Entry, key: Key, scope: Scope, sink: Sink) -> Any:
         assert entry.value is not None
-        sink = self.session.sink
         chosen: Any = entry.value
         if entry.binder is tree.Binder.SWEPT:
             chosen = self.ev.swept(entry.value, entry.path[-1], id(entry), scope, sink)
         elif entry.binder is tree.Binder.SAMPLED:
-            chosen = self._sampled(entry, key, scope)
+            chosen = self._sampled(entry, key, scope, sink)
         if chosen is None or isinstance(chosen, Broken | tree.Missing):
             return WRONG
         if isinstance(chosen, tree.Expression):

@@ -41,3 +41,18 @@ class Trace:
     def constant(self) -> bool:
         """Whether the result is the same in every stage and variant."""
         return not (self.axes or self.refs or self.dimensions or self.local)
+
+
+def names_of(texts: list[str]) -> tuple[str, ...]:
+    """The names of an axis's values in `{run}`: the source text as a file name, numbered if not unique."""
+    short = ["".join(c if c.isalnum() or c in "._+-" else "-" for c in _brief(text)).strip("-")[:40] for text in texts]
+    if len(set(short)) == len(short) and all(short):
+        return tuple(short)
+    return tuple(f"{name}-{at}" if name else str(at) for at, name in enumerate(short, 1))
+
+
+def _brief(text: str) -> str:
+    """The last path component of a call's text: `hf("org/name", …)` -> `name`."""
+    if '"' in text:
+        return text.split('"')[1].rstrip("/").rsplit("/", 1)[-1]
+    return text

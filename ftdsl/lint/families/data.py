@@ -79,10 +79,26 @@ def file_not_found(config: Config) -> Findings:
             guess = closest(dataset.name, dataset.known)
             label = f"did you mean `{guess}`?" if guess else ""
             fix = put(at, at.text.replace(dataset.name, guess), safe=False) if guess and at.span else None
-            some = ", ".join(list(dataset.known)[:6])
-            yield error(at, f"dataset_info.json has no `{dataset.name}`", label=label, help=f"it lists {some}", fix=fix)
+            yield error(
+                at, f"dataset_info.json has no `{dataset.name}`", label=label, help=entry_help(dataset), fix=fix
+            )
+        elif dataset.exists is False and PurePosixPath(str((dataset.entry or {}).get("file_name"))).is_absolute():
+            yield warning(at, f"`{dataset.file}` is not on this machine")
         elif dataset.exists is False:
-            yield error(at, f"there is no file `{dataset.file}`", help="paths are relative to `dataset_dir`")
+            where = "`dataset_dir`" if config.form != "recipe" else "its dataset_info.json"
+            yield error(at, f"there is no file `{dataset.file}`", help=f"paths are relative to {where}")
+
+
+def entry_help(dataset: Dataset) -> str:
+    """A path is no name: many write one, and the engine looks it up among the entries."""
+    written = PurePosixPath(dataset.name.replace("\\", "/"))
+    if written.suffix in (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".txt"):
+        entry = f'"{written.stem}": {{"file_name": "{written if written.is_absolute() else written.name}"}}'
+        return (
+            "`dataset` takes names of entries, no paths: "
+            f"add one to dataset_info.json, `{entry}`, and write `dataset: {written.stem}`"
+        )
+    return "it lists " + ", ".join(list(dataset.known)[:6])
 
 
 def entries(config: Config) -> list[tuple[Dataset, dict[str, object]]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ftdsl import catalog
 from ftdsl.lint.config import Config
 from ftdsl.lint.rule import EVERY, Findings, error, rule, warning
@@ -54,11 +56,29 @@ def torch_too_old(config: Config) -> Findings:
         )
 
 
-@rule("FT903")
+TRACKERS = {
+    name: (name.replace("_", "-"),)
+    for name in (
+        "wandb",
+        "mlflow",
+        "swanlab",
+        "trackio",
+        "codecarbon",
+        "clearml",
+        "neptune",
+        "dvclive",
+        "comet_ml",
+        "dagshub",
+    )
+} | {"tensorboard": ("tensorboard", "tensorboardX")}
+"""Tracker -> packages of which transformers needs one (transformers/integrations/integration_utils.py 5.6.0)."""
+
+
+@rule("FT903", EVERY)
 def dependency_missing(config: Config) -> Findings:
     """What it does: checks that the packages a parameter needs are installed, if the engine's environment is known.
-    Why it matters: LLaMA-Factory checks most of them after loading torch; `plot_loss` and generated answers need
-        packages that nothing else needs. A warning, since the run may be elsewhere; `ftc run` checks again.
+    Why it matters: LLaMA-Factory checks most of them after loading torch; `plot_loss`, generated answers and trackers
+        need packages that nothing else needs. A warning, since the run may be elsewhere; `ftc run` checks again.
     Example:
         # with: installed=llamafactory
         finetuning_type: full
@@ -69,22 +89,40 @@ def dependency_missing(config: Config) -> Findings:
         ---
         # with: installed=llamafactory
         plot_loss: true
+        ---
+        # with: installed=llamafactory
+        report_to: tensorboard
+        ---
+        # with: installed=llamafactory
+        optim: adamw_8bit
     Use instead:
         # with: installed=llamafactory
         learning_rate: 1e-4
-    Applies to: LLaMA-Factory
-    Source: llamafactory/hparams/parser.py:252-309, _check_extra_dependencies (0.9.5)
+    Applies to: LLaMA-Factory, transformers
+    Source: llamafactory/hparams/parser.py:252-309, _check_extra_dependencies (0.9.5);
+        transformers/integrations/integration_utils.py, get_reporting_integration_callbacks (5.6.0)
     """
     if config.installed is None:
         return
+    for name, missing in _missing(config, config.installed):
+        at = config.at(name)
+        yield warning(
+            at,
+            f"`{at.word}` needs {' and '.join(missing)}, not installed in the engine's environment here",
+            help=f"pip install {' '.join(missing)}",
+        )
+
+
+def _missing(config: Config, installed: frozenset[str]) -> Iterator[tuple[str, list[str]]]:
+    """(parameter, packages) of those that are not installed."""
     for name, packages in catalog.facts("packages").items():
-        if not config.has(name) or config.value(name) in (False, "false"):
-            continue
-        missing = [package for package in packages if package not in config.installed]
-        if missing:
-            at = config.at(name)
-            yield warning(
-                at,
-                f"`{at.word}` needs {' and '.join(missing)}, not installed in the engine's environment here",
-                help=f"pip install {' '.join(missing)}",
-            )
+        missing = [package for package in packages if package not in installed]
+        if missing and config.has(name) and config.value(name) not in (False, "false"):
+            yield name, missing
+    for tracker in config.items("report_to"):
+        one_of = TRACKERS.get(tracker, ())
+        if one_of and not installed & {*one_of, *(name.lower() for name in one_of)}:
+            yield "report_to", [one_of[0]]
+    optimizer = str(config.value("optim") or "")
+    if ("bnb" in optimizer or "8bit" in optimizer) and "bitsandbytes" not in installed:
+        yield "optim", ["bitsandbytes"]

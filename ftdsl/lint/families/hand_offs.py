@@ -10,6 +10,11 @@ from ftdsl.lint.edits import add, drop, put
 from ftdsl.lint.rule import EVERY, Findings, error, rule, warning
 
 
+def as_written(config: Config, path: str) -> str:
+    """A path as its author wrote it: in a recipe's parameters its files are below the link `inputs`."""
+    return path.removeprefix("inputs/") if config.form == "recipe" else path
+
+
 @rule("FT601")
 def reference_is_the_base(config: Config) -> Findings:
     """What it does: finds preference training that continues an adapter without a reference model.
@@ -68,7 +73,7 @@ def adapter_of_another_base(config: Config) -> Findings:
         base = config.adapter_bases.get(path, "")
         if not base or _bare(base) == _bare(model):
             continue
-        at, text = config.at("adapter_name_or_path"), f"`{path}` was trained on {base}"
+        at, text = config.at("adapter_name_or_path"), f"`{as_written(config, path)}` was trained on {base}"
         if base in listed and model in listed:
             other = config.at("model_name_or_path")
             yield error(at, text, also=((other, "a different model"),), help=f"start from {base}")
@@ -113,8 +118,8 @@ def parent_adapter_missing(config: Config) -> Findings:
             )
             yield error(
                 at,
-                f"`{name}` was trained on top of `{missing[0]}`, which is missing",
-                help=f"write `{whole}`",
+                f"`{as_written(config, name)}` was trained on top of `{as_written(config, missing[0])}`, which is missing",
+                help=f"write `{','.join(as_written(config, path) for path in whole.split(','))}`",
                 fix=put(at, whole) if config.form == "yaml" and isinstance(at.value, str) else None,
             )
 
@@ -137,6 +142,10 @@ def invalid_preference_settings(config: Config) -> Findings:
         finetuning_type: full
         learning_rate: 1e-6
         reward_model: saves/rm
+        ---
+        stage: ppo
+        reward_model: Qwen/Qwen2.5-7B-Instruct
+        reward_model_adapters: saves/rm
         ---
         stage: ppo
         reward_model: saves/rm
@@ -173,6 +182,11 @@ def invalid_preference_settings(config: Config) -> Findings:
         yield from _ppo(config)
 
 
+def is_whole_model(name: str) -> bool:
+    """Whether a name is that of a base model on a hub."""
+    return any(catalog.listed(engine, name) for engine in catalog.built_in_engines())
+
+
 def _ppo(config: Config) -> Findings:
     at = config.first("stage")
     method, kind = config.value("finetuning_type"), config.value("reward_model_type")
@@ -184,6 +198,15 @@ def _ppo(config: Config) -> Findings:
             config.first("reward_model_type", "reward_model"),
             f"a LoRA reward model needs LoRA training, but the method is {method}",
             help="write `reward_model_type: full`",
+        )
+    elif kind == "lora" and (is_whole_model(str(reward)) or config.has("reward_model_adapters")):
+        instead = config.value("reward_model_adapters")
+        yield error(
+            config.at("reward_model"),
+            f"a LoRA reward model is an adapter of the policy's own model, and `{reward}` is a whole one",
+            help=f"write `reward_model: {instead}`, or `reward_model_type: full`"
+            if instead
+            else "write `reward_model_type: full`",
         )
     elif kind == "api" and not str(reward).startswith("http"):
         yield error(config.at("reward_model"), "a reward server needs a full URL", help=f"write `http://{reward}`")

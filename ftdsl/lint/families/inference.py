@@ -110,3 +110,25 @@ def evaluation_of_quantised_model(config: Config) -> Findings:
         yield warning(
             at, "a quantised model scores lower than the original", help="load the model in 16 bits to evaluate it"
         )
+
+
+@rule("FT641")
+def nothing_to_do(config: Config) -> Findings:
+    """What it does: finds a training file in which none of `do_train`, `do_eval` and `do_predict` is on.
+    Why it matters: LLaMA-Factory loads the model and the data, and ends without an error and without a result.
+        A run that only writes `tokenized_path` needs none of them.
+    Example:
+        do_train: null
+        ---
+        do_train: false
+    Use instead:
+        do_train: true
+    Applies to: LLaMA-Factory
+    Source: llamafactory/train/sft/workflow.py, run_sft (0.9.5); LLaMA-Factory#3073
+    """
+    asked = any(config.on(name) for name in ("do_train", "do_eval", "do_predict"))
+    if config.kind != "train" or config.form == "recipe" or asked or config.has("tokenized_path"):
+        return
+    at = config.first("do_train", "stage", "model_name_or_path")
+    if config.stage != "ppo":  # refused by FT606
+        yield error(at, "nothing is trained, evaluated or predicted", help="write `do_train: true`")

@@ -179,3 +179,35 @@ def megatron_drops_trackers(config: Config) -> Findings:
     ):
         at = config.at("report_to")
         yield warning(at, "LLaMA-Factory's Megatron path ignores wandb", help="write `report_to: tensorboard`")
+
+
+@rule("FT439", EVERY)
+def more_processes_than_gpus(config: Config) -> Findings:
+    """What it does: compares the processes of a node with the GPUs that CUDA_VISIBLE_DEVICES shows.
+    Why it matters: each process takes the GPU of its number; those beyond the last stop with "invalid device ordinal",
+        after the model is loaded, and the others wait. `deepspeed --num_gpus` is left out: it ignores the variable.
+    Example:
+        # with: gpus=2, launcher=torchrun, CUDA_VISIBLE_DEVICES=0
+        learning_rate: 1e-4
+    Use instead:
+        # with: gpus=1, launcher=torchrun, CUDA_VISIBLE_DEVICES=0
+        learning_rate: 1e-4
+    Applies to: PyTorch
+    Source: torch/csrc/cuda; deepspeed/launcher/runner.py:437 (0.19.8)
+    """
+    launch = config.launch
+    if launch is None or launch.launcher not in ("torchrun", "accelerate") or config.form == "recipe":
+        return
+    visible = [card.strip() for card in launch.env.get("CUDA_VISIBLE_DEVICES", "").split(",") if card.strip()]
+    processes, at = launch.processes, None
+    if not processes and config.accelerate is not None:
+        total, machines = config.accelerate.get("num_processes"), config.accelerate.get("num_machines", 1)
+        if isinstance(total, int) and isinstance(machines, int) and machines > 0:
+            processes, at = total // machines, config.accelerate.at("num_processes")
+    if not all(card.isdigit() for card in visible) or not visible or processes <= len(visible):
+        return
+    where = at if at is not None and at.span is not None else config.first("do_train", "stage", "model_name_or_path")
+    text = (
+        f"{processes} processes are started on each node, and CUDA_VISIBLE_DEVICES shows GPU {', '.join(visible)} only"
+    )
+    yield error(where, text, help=f"start {len(visible)}, or show {processes}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ftdsl.lint.columns import lacking
 from ftdsl.lint.config import Config, Dataset, Setting
-from ftdsl.lint.rule import Findings, error, info, rule, warning
+from ftdsl.lint.rule import EVERY, Findings, error, info, rule, warning
 from ftdsl.recipe.rows import Look, fewer_than_a_pack, summary
 
 
@@ -210,3 +210,30 @@ def _taken(config: Config, dataset: Dataset) -> int:
     number = (dataset.entry or {}).get("num_samples")
     rows = number if isinstance(number, int) else sum(look.rows for look in dataset.looks)
     return min(rows, int(most)) if (most := config.number("max_samples")) else rows
+
+
+@rule("FT123", EVERY)
+def stream_read_again(config: Config) -> Findings:
+    """What it does: finds a streamed run that resumes from a checkpoint.
+    Why it matters: a stream cannot be entered in the middle: transformers reads, tokenises and throws away every batch
+        of the steps before, on all ranks, which looks like a hang and may take as long as the training did.
+    Example:
+        streaming: true
+        max_steps: 60000
+        overwrite_output_dir: false
+        resume_from_checkpoint: saves/x/checkpoint-25000
+    Use instead:
+        streaming: true
+        max_steps: 60000
+        overwrite_output_dir: false
+        resume_from_checkpoint: saves/x/checkpoint-25000
+        ignore_data_skip: true
+    Applies to: transformers
+    Source: transformers/trainer.py, skip_first_batches (5.6.0); LLaMA-Factory#2146
+    """
+    if config.on("streaming") and config.is_explicit("resume_from_checkpoint") and not config.on("ignore_data_skip"):
+        yield warning(
+            config.at("resume_from_checkpoint"),
+            "all batches of the steps before are read again, and thrown away: a stream has no middle to start from",
+            help="wait for it, or write `ignore_data_skip: true`: rows are then taken from the stream's start again",
+        )

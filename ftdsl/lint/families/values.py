@@ -156,11 +156,12 @@ def unknown_value(config: Config) -> Findings:
             if instead := foreign.instead_of(name, str(value)):
                 yield error(setting, f"`{setting.word}` has no `{value}`", help=instead)
                 continue
-            if name == "template" and not guess:  # a fork may have it
-                help = f"write one of {some}, or use a fork that has it"
-                yield warning(setting, f"no release of LLaMA-Factory has a template `{value}`", help=help)
-                continue
             fix = put(setting, guess, safe=False) if guess and not isinstance(setting.value, list) else None
+            if name == "template":  # a fork may have it
+                help = f"write one of {some}, or use a fork that has it"
+                text = f"no release of LLaMA-Factory has a template `{value}`"
+                yield warning(setting, text, label=label, help=help, fix=fix)
+                continue
             yield error(setting, f"`{setting.word}` has no `{value}`", label=label, help=f"it takes {some}", fix=fix)
 
 
@@ -216,7 +217,7 @@ def out_of_range(config: Config) -> Findings:
     bounds: Mapping[str, list[Any]] = catalog.facts("bounds")
     for name, setting, _ in _known(config):
         number = config.number(name)
-        if name not in bounds or number is None:
+        if name not in bounds or number is None or (name in _OF_TRAINING and _only_scores(config)):
             continue
         low, high, *more = bounds[name]
         if number < low or number > high or (more and number == low):
@@ -227,6 +228,14 @@ def out_of_range(config: Config) -> Findings:
             yield error(
                 setting, f"`{setting.word}` cannot be {setting.text}", label="a fraction below 1, or a number of rows"
             )
+
+
+_OF_TRAINING = ("learning_rate", "num_train_epochs", "max_steps", "gradient_accumulation_steps", "warmup_ratio")
+
+
+def _only_scores(config: Config) -> bool:
+    """Whether nothing is trained: what a training would need may be anything (`num_train_epochs: 0`)."""
+    return (config.on("do_eval") or config.on("do_predict")) and not config.on("do_train")
 
 
 _PATHS = re.compile(r"(?:.*_(?:dir|path|file|folder)|deepspeed|resume_from_checkpoint|ref_model|reward_model)")

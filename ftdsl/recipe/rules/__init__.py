@@ -22,6 +22,7 @@ RULES: tuple[Callable[[Recipe, Session], None], ...] = (
     evaluation.held_out_is_there,
     evaluation.held_out_shares,
     evaluation.own_files_are_there,
+    evaluation.tasks_have_own_names,
     evaluation.gates_are_measured,
     search.search_is_whole,
     post_training.rewards_are_usable,

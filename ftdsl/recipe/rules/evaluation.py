@@ -9,7 +9,7 @@ from typing import Any
 
 from ftdsl.diagnostics import guessed
 from ftdsl.diagnostics.suggest import closest
-from ftdsl.language.values import Amount, Term
+from ftdsl.language.values import Amount, StageRef, Term
 from ftdsl.recipe.heads import head_of
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.rules.data import named
@@ -17,6 +17,7 @@ from ftdsl.recipe.settings import Settings
 from ftdsl.recipe.shape import files_of, local_path
 from ftdsl.record import frozen
 from ftdsl.session import Session
+from ftdsl.source import Span
 
 SCORES = {"loss": ("loss",), "accuracy": ("accuracy",), "rouge": ("rouge_1", "rouge_2", "rouge_l", "bleu_4"),
           "bleu": ("rouge_1", "rouge_2", "rouge_l", "bleu_4")}  # fmt: skip
@@ -133,10 +134,13 @@ def _counted(stage: Stage, key: str, recipe: Recipe, session: Session) -> Iterat
 
 @frozen
 class TaskFile:
-    """A task file of lm-eval. name: its `task`; files: those that it names and that lie beside it, seen from the recipe."""
+    """A task file of lm-eval. name: its `task`; files: those that it names and that lie beside it, seen from the recipe;
+    missing: of those that it must have, the ones that do not.
+    """
 
     name: str
     files: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 def task_file(path: str, folder: Path, session: Session) -> TaskFile | None:
@@ -161,8 +165,18 @@ def task_file(path: str, folder: Path, session: Session) -> TaskFile | None:
         if text.startswith("!function ")
     ]
     names += [name for name in [config.get("include")] if isinstance(name, str)]
-    files = (str(beside / name) for name in dict.fromkeys(names) if not name.startswith("/"))
-    return TaskFile(config["task"], tuple(file for file in files if session.files.exists(folder / file)))
+    files = [str(beside / name) for name in dict.fromkeys(names) if not name.startswith("/")]
+    there = tuple(file for file in files if session.files.exists(folder / file))
+    needed = [str(beside / name) for name in _data_files(config) if not re.search(r"[*?\[]|^/|^~|://", name)]
+    return TaskFile(config["task"], there, tuple(file for file in needed if not session.files.exists(folder / file)))
+
+
+def _data_files(config: Mapping[str, Any]) -> list[str]:
+    """Files of rows: `dataset_path: json` reads them from beside the task, and from nowhere else."""
+    options = config.get("dataset_kwargs")
+    if config.get("dataset_path") not in ("json", "csv", "parquet", "text", "arrow") or not isinstance(options, dict):
+        return []
+    return [*_texts(options.get("data_files"))] if not options.get("data_dir") else []
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -202,9 +216,14 @@ def _check_task(stage: Stage, path: str, recipe: Recipe, session: Session) -> No
     if not session.files.exists(recipe.folder / path):
         if not session.elsewhere:
             session.sink.error("FT501", f"`{path}` is not there", span)
-    elif task_file(path, recipe.folder, session) is None:
+        return
+    known = task_file(path, recipe.folder, session)
+    if known is None:
         help = "a task of lm-eval is YAML with a `task`: its name"
         session.sink.error("FT974", f"`{path}` is no task file of lm-eval", span, help=help)
+    elif known.missing and not session.elsewhere:
+        help = "`data_files` are seen from the folder of the task file"
+        session.sink.error("FT501", f"`{known.missing[0]}`, which `{path}` reads, is not there", span, help=help)
 
 
 def _check_scorer(stage: Stage, path: str, recipe: Recipe, session: Session) -> None:
@@ -221,32 +240,110 @@ def _check_scorer(stage: Stage, path: str, recipe: Recipe, session: Session) -> 
         session.sink.error("FT974", f"`{file}` has no function `{function}`", span)
 
 
+def tasks_have_own_names(recipe: Recipe, session: Session) -> None:
+    """Each benchmark gives a metric of its name, which no other one, and no score of the rows, may have."""
+    for stage in recipe.stages:
+        if stage.kind != "eval" or "tasks" in stage.unknown:
+            continue
+        span = stage.spans.get("tasks", stage.span)
+        others = {*_row_scores(stage), *(path.rpartition(":")[2] for path in own_scorers(stage.settings))}
+        names: set[str] = set()
+        for name in task_names(stage, recipe, session):
+            if name in names:
+                help = "measure it once, or write another stage for it"
+                session.sink.error("FT006", f"the benchmark `{name}` is named twice", span, help=help)
+            elif name in others:
+                text = f"the benchmark `{name}` has the name of another score of `{stage.name}`"
+                session.sink.error(
+                    "FT006", text, span, help="give its file another `task`, or measure it in a stage of its own"
+                )
+            names.add(name)
+
+
 def gates_are_measured(recipe: Recipe, session: Session) -> None:
-    """A gate on a score that the stage does not measure would refuse whatever the model is."""
+    """A gate on a score that is not measured, here or where it is compared, would refuse whatever the model is."""
     for stage in recipe.stages:
         if stage.kind != "eval":
             continue
-        scores = set(measured_scores(stage, recipe, session))
-        tasks = tuple(f"{name}_" for name in scores)
-        for metric in stage.settings.inside("gate"):
-            if metric in scores or metric.startswith(tasks) or f"gate.{metric}" in stage.unknown:
-                continue
-            guess = closest(metric, scores)
-            help = f"did you mean `{guess}`?" if guess else f"scores here: {', '.join(sorted(scores))}"
+        for metric, bound in stage.settings.inside("gate").items():
             span = stage.keys.get(f"gate.{metric}") or stage.spans.get(f"gate.{metric}", stage.span)
-            session.sink.error("FT068", f"`{stage.name}` does not measure `{metric}`", span, help=help)
+            if f"gate.{metric}" in stage.unknown:
+                continue
+            if _is_measured(stage, metric, span, recipe, session):
+                _is_comparable(stage, metric, bound, recipe, session)
+
+
+def _is_measured(stage: Stage, metric: str, span: Span, recipe: Recipe, session: Session) -> bool:
+    if gives(stage, metric, recipe, session):
+        return True
+    scores = set(measured_scores(stage, recipe, session))
+    guess = closest(metric, scores)
+    help = f"did you mean `{guess}`?" if guess else f"scores here: {', '.join(sorted(scores))}"
+    if metric.replace("bleu_4", "bleu") in scores:
+        help = f"did you mean `{metric.replace('bleu_4', 'bleu')}`?"
+    elif member := next((member for member, names in SCORES.items() if metric in names), None):
+        help = f"write `metrics = [{member}]`" if stage.settings.get("data") is not None else "it is a score of `data`"
+    session.sink.error("FT068", f"`{stage.name}` does not measure `{metric}`", span, help=help)
+    return False
+
+
+def _is_comparable(stage: Stage, metric: str, bound: Any, recipe: Recipe, session: Session) -> None:
+    """The other side of `no_worse`, and the standard errors that it is compared by."""
+    if not isinstance(bound, Term) or bound.name != "no_worse":
+        return
+    than, by = bound.options.get("than"), bound.options.get("by")
+    other = recipe.find(than.key) if isinstance(than, StageRef) else None
+    span = stage.spans.get(f"gate.{metric}", stage.span)
+    compared = other is not None and other.kind == "eval" and than != stage.settings.get("against")
+    if other is not None and compared and not gives(other, metric, recipe, session):
+        help = f"measure it in `{other.name}` too, or write `against` in `{stage.name}`"
+        session.sink.error(
+            "FT068", f"`{other.name}`, which it is compared with, does not measure `{metric}`", span, help=help
+        )
+        return
+    if isinstance(by, Amount) and by.unit == "stderrs" and not _has_error(stage, metric, recipe, session):
+        help = "write a share or a number, such as `by = 0.5%`"
+        session.sink.error(
+            "FT068", f"`{metric}` has no standard error: benchmarks and functions of your own have one", span, help=help
+        )
+
+
+def _has_error(stage: Stage, metric: str, recipe: Recipe, session: Session) -> bool:
+    own = [path.rpartition(":")[2] for path in own_scorers(stage.settings)]
+    names = list(task_names(stage, recipe, session))
+    return metric in own or any(metric == name or metric.startswith(f"{name}_") for name in names)
+
+
+def gives(stage: Stage, metric: str, recipe: Recipe, session: Session) -> bool:
+    """Whether an `eval` stage measures a score; those of a benchmark may have an ending."""
+    endings = tuple(f"{name}_" for name in task_names(stage, recipe, session))
+    own = [f"{path.rpartition(':')[2]}_stderr" for path in own_scorers(stage.settings)]
+    return metric in (*measured_scores(stage, recipe, session), *own) or metric.startswith(endings)
 
 
 def measured_scores(stage: Stage, recipe: Recipe, session: Session) -> Iterator[str]:
-    """The scores of an `eval` stage; those of a benchmark may have an ending."""
+    """The scores of an `eval` stage."""
     if stage.settings.get("serve") is not None:
         yield from ("prompts_equal", "answers_equal")
         return
+    yield from _row_scores(stage)
+    if stage.settings.get("data") is not None:
+        yield from (path.rpartition(":")[2] for path in own_scorers(stage.settings))
+    yield from task_names(stage, recipe, session)
+
+
+def _row_scores(stage: Stage) -> list[str]:
+    """What the engine measures on rows: the loss where it is asked for or nothing is, answers where they are compared."""
+    if stage.settings.get("data") is None or stage.settings.get("serve") is not None:
+        return []
     members = stage.settings.names("metrics") or ["loss"]
-    for member in members:
-        yield from (name.replace("bleu_4", "bleu") for name in SCORES.get(member, ()))
-    yield from ("loss", "accuracy", "perplexity") if stage.settings.get("data") is not None else ()
-    yield from (path.rpartition(":")[2] for path in own_scorers(stage.settings))
+    scores = ["loss", "perplexity"] if {"loss", "accuracy"} & {*members} else []
+    scores += [name.replace("bleu_4", "bleu") for member in members for name in SCORES.get(member, ())]
+    return list(dict.fromkeys(scores))
+
+
+def task_names(stage: Stage, recipe: Recipe, session: Session) -> Iterator[str]:
+    """The benchmarks of a stage, by the names of their metrics."""
     for term in stage.settings.items("tasks"):
         if isinstance(term, Term) and term.name != "file":
             yield term.name
@@ -259,10 +356,13 @@ def measured_scores(stage: Stage, recipe: Recipe, session: Session) -> Iterator[
 __all__ = [
     "best_by_is_measured",
     "gates_are_measured",
+    "gives",
     "held_out_is_there",
     "held_out_shares",
     "measured_scores",
     "own_files_are_there",
     "own_scorers",
     "task_file",
+    "task_names",
+    "tasks_have_own_names",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
+from typing import Any
 
 from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.credentials import shape_of
@@ -11,12 +13,16 @@ from ftdsl.language.resolve.dimensions import Dimension
 from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.literal_secrets import CODE
 from ftdsl.recipe.recipe import Recipe, Stage
-from ftdsl.recipe.rules.evaluation import SCORES
+from ftdsl.recipe.rules.evaluation import SCORES, gives, measured_scores
 from ftdsl.recipe.search import OF_EVERY_STAGE, TRAINED, goals_of, needed, reached, space_of, stages_called
 from ftdsl.session import Session
 from ftdsl.source import Span
 
 SCHEMES = ("sqlite", "postgresql")
+POINTS = 5
+"""Values of a range in a grid, where the recipe does not say how many."""
+LARGEST_GRID = 100_000
+"""Points of a grid: Optuna lists all of them before the first trial."""
 
 
 def search_is_whole(recipe: Recipe, session: Session) -> None:
@@ -25,15 +31,16 @@ def search_is_whole(recipe: Recipe, session: Session) -> None:
         return
     span = recipe.search_spans.get("", recipe.span)
     if not recipe.search.items("goal"):
-        if "goal" not in recipe.search_spans:
+        if "goal" not in recipe.search_spans or recipe.search.get("goal") == []:
             help = "write `goal = minimize(sft.eval_loss)`"
-            session.sink.error("FT011", "a search needs a `goal`", span, help=help)
+            session.sink.error("FT011", "a search needs a `goal`", _goal_span(recipe), help=help)
         return
     if recipe.search.get("trials") is None and recipe.search.name("sampler") != "grid":
         session.sink.error("FT011", "a search needs `trials`", span, help="write `trials = 20`")
     measured = [_measured(term, recipe, session) for term in recipe.search.items("goal")]  # each is reported
     if not all(measured):
         return
+    _goals_differ(recipe, session)
     _every_dimension_counts(recipe, session)
     _pruner_sees_values(recipe, session)
     _sampler_can(recipe, session)
@@ -58,8 +65,9 @@ def _measured(term: Term, recipe: Recipe, session: Session) -> bool:
         session.sink.error("FT090", text, span, label=label, help=help)
         return False
     stages = stages_called(recipe, metric.stage)
-    known = next((metrics for stage in stages if (metrics := _metrics(stage)) is not None), None)
-    if known is None or metric.part in (*known, *OF_EVERY_STAGE):
+    known = next((metrics for stage in stages if (metrics := _metrics(stage, recipe, session)) is not None), None)
+    ending = any(stage.kind == "eval" and gives(stage, metric.part, recipe, session) for stage in stages)
+    if known is None or ending or metric.part in (*known, *OF_EVERY_STAGE):
         return all(_evaluates(stage, metric.part, span, session) for stage in stages)
     guess = closest(metric.part, [*known, *OF_EVERY_STAGE])
     session.sink.error(
@@ -69,7 +77,15 @@ def _measured(term: Term, recipe: Recipe, session: Session) -> bool:
     return False
 
 
-def _metrics(stage: Stage) -> tuple[str, ...] | None:
+def _goals_differ(recipe: Recipe, session: Session) -> None:
+    """A metric is one goal, in one direction: of what is wanted both ways every trial is as good as any other."""
+    metrics = [str(goal) for goal in goals_of(recipe)]
+    for at, metric in enumerate(metrics):
+        if metric in metrics[:at]:
+            session.sink.error("FT006", f"`{metric}` is two goals", _goal_span(recipe), help="name each metric once")
+
+
+def _metrics(stage: Stage, recipe: Recipe, session: Session) -> tuple[str, ...] | None:
     """The metrics of a stage's result; None where only its code knows."""
     if stage.kind in TRAINING:
         asked = stage.settings.names("evaluate.metrics")
@@ -80,10 +96,9 @@ def _metrics(stage: Stage) -> tuple[str, ...] | None:
             *(f"eval_{name}" for member in asked for name in SCORES.get(member, ()) if name != "loss"),
         )
     if stage.kind == "eval":
-        asked = stage.settings.names("metrics") or list(SCORES)
-        return tuple(
-            dict.fromkeys(name.replace("bleu_4", "bleu") for member in asked for name in SCORES.get(member, (member,)))
-        )
+        return tuple(dict.fromkeys(measured_scores(stage, recipe, session)))
+    if stage.kind == "quantize" and stage.settings.get("calibrate") is not None:
+        return ("bytes", "perplexity", "perplexity_before")
     return ("bytes",) if stage.kind in ("merge", "quantize") else None
 
 
@@ -124,12 +139,24 @@ def _sampler_can(recipe: Recipe, session: Session) -> None:
     assert recipe.search is not None
     name, span = recipe.search.name("sampler"), recipe.search_spans.get("sampler", recipe.span)
     space = list(space_of(recipe).values())
+    if name == "grid":
+        points = next((int(value) for value in _options(recipe, "sampler", "points")), POINTS)
+        size = prod(dimension.values_in_grid(points) for dimension in space)
+        if size > LARGEST_GRID:
+            text = f"a grid over these dimensions has {size:,} points, and at most {LARGEST_GRID:,} can be listed"
+            help = "write larger steps or fewer `points`, or `sampler = tpe`"
+            session.sink.error("FT093", text, span, help=help)
     if name == "cmaes" and len(goals_of(recipe)) > 1:
         session.sink.error("FT093", "`cmaes` has one goal", span, help="write `sampler = tpe`")
     elif name == "cmaes" and all(dimension.kind == "choice" for dimension in space):
         session.sink.error(
             "FT093", "`cmaes` searches ranges, and every dimension is a choice", span, help="write `sampler = tpe`"
         )
+
+
+def _options(recipe: Recipe, key: str, name: str) -> list[Any]:
+    term = recipe.search.get(key) if recipe.search else None
+    return [term.options[name]] if isinstance(term, Term) and name in term.options else []
 
 
 def _storage_is_known(recipe: Recipe, session: Session) -> None:

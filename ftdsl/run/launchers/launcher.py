@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+IN_UTF8 = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
+"""Variables under which a stage's Pythons read and print UTF-8 in any locale: the files that ftc writes are in it."""
+
 
 class LaunchError(Exception):
     """A stage could not be handed to its machine; the message is a sentence for a person, `keys` what it is about in the recipe

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ftdsl.run.launchers.launcher import Handle, LaunchError, Task
 from ftdsl.run.launchers.log import last_lines
-from ftdsl.runtime.events import STARTED_AS, processes_of
+from ftdsl.runtime.events import STARTED_AGAIN, STARTED_AS, processes_of
 from ftdsl.storage import open_to_append
 
 GRACE = 20.0
@@ -64,6 +64,9 @@ class LocalLauncher:
                 lock = open_files.enter_context(os.fdopen(open_to_append(task.folder / LOCK), "ab"))
                 _hold(lock.fileno(), task)
                 log = open_files.enter_context(os.fdopen(open_to_append(task.log), "ab"))
+                if log.tell():
+                    log.write(f"\n{STARTED_AGAIN}{time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+                    log.flush()
                 log_start = log.tell()
                 # A session of its own: Ctrl-C in the terminal reaches ftc alone, which then stops its stages in order.
                 process = subprocess.Popen(

@@ -200,6 +200,6 @@ def _run(
     command: list[str], env: Mapping[str, str], folder: Path | None = None, *, patience: float = PATIENCE
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=folder, env=dict(env), capture_output=True, text=True, timeout=patience, check=False, errors="replace",
-        stdin=subprocess.DEVNULL,
+        command, cwd=folder, env=dict(env), capture_output=True, encoding="utf-8", errors="replace", timeout=patience,
+        check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip

@@ -30,12 +30,16 @@ def schedule(total: int) -> dict[str, int]:
 
 
 def count(model: Any) -> dict[str, int]:
-    """Module -> its rank now: singular values that are not 0."""
+    """Module -> its rank now: singular values that are not 0. They all are before the first step, and with a rate of 0: until
+    ranks are taken away each matrix has all of those that it began with.
+    """
+    whole = not hasattr(tuner_of(model), AVERAGE)
     ranks = {}
     for name, parameter in model.named_parameters():
         module, _, rest = name.partition(".lora_E.")
         if rest:
-            ranks[module.rpartition("base_model.model.")[2]] = int((parameter.detach() != 0).sum())
+            values = parameter.detach()
+            ranks[module.rpartition("base_model.model.")[2]] = values.numel() if whole else int((values != 0).sum())
     return ranks
 
 
@@ -46,7 +50,7 @@ def average(model: Any) -> float:
 
 
 AVERAGE = "ftdsl_average_rank"
-"""Attribute of PEFT's tuner: the average rank when ranks were last taken away."""
+"""Attribute of PEFT's tuner: the average rank when ranks were last taken away; not there until they are."""
 
 
 class Orthogonal:
@@ -96,9 +100,11 @@ def callback(log: Log) -> Any:
             tuner.rankallocator.set_total_step(state.max_steps)
 
         def on_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-            tuner = tuner_of(model)
-            tuner.update_and_allocate(state.global_step + 1)
-            if (state.global_step + 1) % tuner.peft_config[tuner.trainable_adapter_name].deltaT == 0:
+            tuner, step = tuner_of(model), state.global_step + 1
+            tuner.update_and_allocate(step)
+            config = tuner.peft_config[tuner.trainable_adapter_name]
+            if step > config.tinit and step % config.deltaT == 0:
+                setattr(tuner, AVERAGE, 0.0)  # from here on what is left is counted
                 setattr(tuner, AVERAGE, average(model))  # in between, what was taken away grows again for a few steps
 
         def on_log(self, args: Any, state: Any, control: Any, model: Any = None, logs: Any = None, **_: Any) -> None:

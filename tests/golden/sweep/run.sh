@@ -61,14 +61,14 @@ stage() { # FOLDER TITLE
   touch "$1/done"
 }
 
-stage 10-support 'sharegpt rows'
-stage 20-sft.rank=8+lr=1e-5 'sft lora of Qwen/Qwen3-0.6B'
-stage 30-sft.rank=8+lr=1e-4 'sft lora of Qwen/Qwen3-0.6B'
-stage 40-sft.rank=8+lr=3e-4 'sft lora of Qwen/Qwen3-0.6B'
-stage 50-sft.rank=32+lr=1e-5 'sft lora of Qwen/Qwen3-0.6B'
-stage 60-sft.rank=32+lr=1e-4 'sft lora of Qwen/Qwen3-0.6B'
-stage 70-sft.rank=32+lr=3e-4 'sft lora of Qwen/Qwen3-0.6B'
-stage 80-whole.seed=1 'sft full of Qwen/Qwen3-0.6B'
-stage 90-whole.seed=2 'sft full of Qwen/Qwen3-0.6B'
+stage 010-support 'sharegpt rows'
+stage 020-sft.rank=8+lr=1e-5 'sft lora of Qwen/Qwen3-0.6B'
+stage 030-sft.rank=8+lr=1e-4 'sft lora of Qwen/Qwen3-0.6B'
+stage 040-sft.rank=8+lr=3e-4 'sft lora of Qwen/Qwen3-0.6B'
+stage 050-sft.rank=32+lr=1e-5 'sft lora of Qwen/Qwen3-0.6B'
+stage 060-sft.rank=32+lr=1e-4 'sft lora of Qwen/Qwen3-0.6B'
+stage 070-sft.rank=32+lr=3e-4 'sft lora of Qwen/Qwen3-0.6B'
+stage 080-whole.seed=1 'sft full of Qwen/Qwen3-0.6B'
+stage 090-whole.seed=2 'sft full of Qwen/Qwen3-0.6B'
 stage 100-whole.seed=3 'sft full of Qwen/Qwen3-0.6B'
 echo "== all stages are done: $run"

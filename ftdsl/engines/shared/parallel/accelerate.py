@@ -85,8 +85,17 @@ def _fsdp(context: StageContext) -> Iterator[ConfigLine]:
     version = fsdp_version(context)
     if version is None:
         return
-    full = bool(offloads(context))
     replicas = context.get("parallel.replicate")
+    copies = replicas if isinstance(replicas, int) else 1
+    yield from fsdp_lines(version, full=bool(offloads(context)), replicas=copies)
+    if version == 2 and copies > 1:
+        prefix = "parallelism_config.parallelism_config"
+        yield ConfigLine(f"{prefix}_dp_replicate_size", copies, "parallel.replicate")
+        yield ConfigLine(f"{prefix}_dp_shard_size", context.planned.world.data // copies, "parallel.replicate")
+
+
+def fsdp_lines(version: int, *, full: bool = False, replicas: int = 1) -> Iterator[ConfigLine]:
+    """The table `fsdp_config`. version: of FSDP; full: everything that is offloaded is; replicas: groups that shard apart."""
     yield ConfigLine("fsdp_config.fsdp_version", version, "parallel.strategy")
     yield ConfigLine(
         "fsdp_config.fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP", "one unit per layer, by the model's class names"
@@ -100,7 +109,7 @@ def _fsdp(context: StageContext) -> Iterator[ConfigLine]:
     )
     yield ConfigLine(STATE, "FULL_STATE_DICT", "one model file, gathered on the first rank")
     if version == 1:
-        sharding = "HYBRID_SHARD" if isinstance(replicas, int) and replicas > 1 else "FULL_SHARD"
+        sharding = "HYBRID_SHARD" if replicas > 1 else "FULL_SHARD"
         yield ConfigLine("fsdp_config.fsdp_sharding_strategy", sharding, "parallel.replicate")
         yield ConfigLine(
             "fsdp_config.fsdp_backward_prefetch", "BACKWARD_PRE", "gathers the next layer while this one computes"
@@ -112,7 +121,3 @@ def _fsdp(context: StageContext) -> Iterator[ConfigLine]:
     yield ConfigLine(
         "fsdp_config.fsdp_reshard_after_forward", True, "as ZeRO-3: a layer is gathered only while it computes"
     )
-    if isinstance(replicas, int) and replicas > 1:
-        prefix = "parallelism_config.parallelism_config"
-        yield ConfigLine(f"{prefix}_dp_replicate_size", replicas, "parallel.replicate")
-        yield ConfigLine(f"{prefix}_dp_shard_size", context.planned.world.data // replicas, "parallel.replicate")

@@ -38,8 +38,9 @@ def launch(context: StageContext, program: Words, parts: int) -> list[Command]:
     start = {"torchrun": _torchrun, "accelerate": _accelerate, "deepspeed": _deepspeed}[launcher(context)](context)
     retry = _retry(context)
     if parts == 1:
-        return [Command((PYTHON, *retry, *start, *run))]
-    return [Command((PYTHON, *retry, *start, *run, "--part", str(part))) for part in range(1, parts + 1)]
+        return [Command((PYTHON, *retry, *start, *run), each_node=True)]
+    numbers = map(str, range(1, parts + 1))
+    return [Command((PYTHON, *retry, *start, *run, "--part", part), each_node=True) for part in numbers]
 
 
 def retries(context: StageContext) -> int:

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# 090-whole.seed=2: sft full of Qwen/Qwen3-0.6B (sweep.ft:32)
+# 16 global = 2 micro x 8 accumulate x 1 data-parallel
+# Works in the run folder. FT_PYTHON: the engine's Python.
+set -euo pipefail
+trap 'exit 143' TERM # asked to stop: what runs is waited for, and may still save
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
+export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
+
+# keeps this stage's own checkpoints, to resume from; sets aside those of other runs
+"$FT_PYTHON" runtime/llamafactory.py fresh 090-whole.seed=2/stage.json
+
+"$FT_PYTHON" runtime/llamafactory.py train 090-whole.seed=2/stage.json
