@@ -16,7 +16,10 @@ from ftdsl.record import frozen
 from ftdsl.session import Session
 from ftdsl.targets.artifacts import build_of
 from ftdsl.targets.options import (
+    ABSOLUTE,
     check_copied,
+    check_devices,
+    check_forms,
     check_launchers,
     check_shared,
     check_texts,
@@ -28,6 +31,7 @@ from ftdsl.targets.options import (
     refuse,
     request_text,
     secrets_of,
+    span_of,
 )
 from ftdsl.targets.pythons import variables
 from ftdsl.targets.render import render
@@ -44,6 +48,17 @@ KINDS = {"job": ("Job", "job"), "jobset": ("JobSet", "jobset"), "trainjob": ("Tr
 WHOLE_RUN = ("storage", "mount", "namespace")
 """Options that all stages share: the folder of the run, and where `apply.sh` looks for their jobs."""
 
+OBJECT = (r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", "small letters, digits, hyphens and dots")
+"""Names of objects (RFC 1123)."""
+FORMS = {
+    **dict.fromkeys(("storage", "namespace", "service_account", "secrets", "runtime", "queue"), OBJECT),
+    "mount": ABSOLUTE,
+    "image": (r"[\w.:/@+-]+", "the name of an image, without blanks"),
+    "gpus": (r"[a-z0-9.-]+/[\w.-]+", "the name of a resource, such as `nvidia.com/gpu`"),
+}
+OF_KINDS = {"runtime": ("trainjob",), "retries": ("job", "jobset")}
+"""Options that only some kinds have."""
+
 Document = dict[str, Any]
 
 
@@ -58,11 +73,18 @@ class KubernetesTarget:
         check_shared(plan, jobs, NAME, WHOLE_RUN, session, title=self.title)
         check_copied(plan, jobs, session, title=self.title)
         check_launchers(plan, jobs, session, title=self.title)
+        check_devices(plan, jobs, session, title=self.title)
+        check_forms(plan, jobs, NAME, FORMS, session, title=self.title)
         for job in jobs:
             options = options_of(plan, job, NAME)
             for name, what in (("image", "an image with the engine"), ("storage", "a claim that all pods mount")):
                 if name not in options:
                     refuse(plan, job, session, f"Kubernetes needs {what}", help=f'target = kubernetes({name} = "…")')
+            for name, kinds in OF_KINDS.items():
+                if name in options and (kind := _kind(plan, job)[1]) not in kinds:
+                    text = f"`{name}` has no effect with `kind = {kind}`"
+                    help = f"drop it, or write `kind = {kinds[0]}`"
+                    session.sink.warning("FT225", text, span_of(plan, job), help=help)
             if (secrets := secrets_of(plan, job)) and "secrets" not in options:
                 text = f"`{secrets[0]}` is a secret, and no Secret of Kubernetes is named"
                 refuse(plan, job, session, text, help='kubectl create secret, then `kubernetes(secrets = "NAME")`')

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from ftdsl.engines.jobs import Job
+from ftdsl.engines.jobs import Job, Raw
 from ftdsl.language.values import Secret, Term
 from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.plan.world import world_of
@@ -62,6 +62,10 @@ def span_of(plan: Plan, job: Job, key: str = "target") -> Span:
     return spans.get(key) or spans.get(key.split(".")[0]) or spans.get("target") or planned.stage.span
 
 
+ABSOLUTE = (r"(?!.*/\.\.?(/|$))(/|(/[^/\n]+)+)", "an absolute folder, such as `/work`")
+"""The form of folders that nodes see."""
+
+
 def check_named(plan: Plan, session: Session) -> None:
     """A recipe has one target; a stage changes only its options."""
     target = named(plan)
@@ -80,6 +84,33 @@ def check_texts(plan: Plan, jobs: tuple[Job, ...], target: str, session: Session
             for text in value if isinstance(value, list | tuple) else (value,):
                 if isinstance(text, str) and not re.fullmatch(NAME, text):
                     refuse(plan, job, session, f"`{name} = {text!r}` is no name that {title} takes")
+
+
+def check_forms(
+    plan: Plan,
+    jobs: tuple[Job, ...],
+    target: str,
+    forms: Mapping[str, tuple[str, str]],
+    session: Session,
+    *,
+    title: str,
+) -> None:
+    """Options have the form that the target's own files need. forms: of each a pattern, and what it describes."""
+    for job in jobs:
+        options = options_of(plan, job, target)
+        for name, (pattern, what) in forms.items():
+            value = options.get(name)
+            if isinstance(value, str) and not re.fullmatch(pattern, value):
+                refuse(plan, job, session, f"`{name} = {value!r}`: {title} takes {what}")
+
+
+def check_devices(plan: Plan, jobs: tuple[Job, ...], session: Session, *, title: str) -> None:
+    """A scheduler gives GPUs to a job, which are numbered from 0 there: `devices` would hide them."""
+    for job in jobs:
+        planned = stage_of(plan, job)
+        if planned and job.accelerators and planned.stage.settings.get("hardware.devices"):
+            text = f"{title} chooses the GPUs of a job, and `devices` would hide them from it"
+            refuse(plan, job, session, text, key="hardware.devices", help="drop it; `count` says how many")
 
 
 def check_shared(
@@ -225,7 +256,16 @@ def _before_pattern(path: str) -> str:
 
 
 def secrets_of(plan: Plan, job: Job) -> list[str]:
-    """Names of the secret variables of a job's stage; their values are nobody's business but the cluster's."""
+    """Names of the secret variables that a job's script needs: of its stage, and what a job of several stages (tokens, models from
+    scratch) has in its environment. Their values are nobody's business but the cluster's.
+    """
     planned = stage_of(plan, job)
-    values = planned.stage.settings.values.values() if planned else ()
-    return sorted({value.variable for value in values if isinstance(value, Secret)})
+    own = (
+        {value.variable for value in planned.stage.settings.values.values() if isinstance(value, Secret)}
+        if planned
+        else set()
+    )
+    values = [value for stage in plan.stages for value in stage.stage.settings.values.values()]
+    every = {value.variable for value in values if isinstance(value, Secret)}
+    texts = [value.text for value in job.env.values() if isinstance(value, Raw)]
+    return sorted(own | {name for name in every if any(f"${{{name}:" in text for text in texts)})

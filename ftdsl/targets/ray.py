@@ -15,7 +15,10 @@ from ftdsl.record import frozen
 from ftdsl.session import Session
 from ftdsl.targets.artifacts import runtime_module
 from ftdsl.targets.options import (
+    ABSOLUTE,
     check_copied,
+    check_devices,
+    check_forms,
     check_launchers,
     check_shared,
     check_texts,
@@ -34,6 +37,10 @@ from ftdsl.targets.render import render
 NAME = "ray"
 ADDRESS = "http://127.0.0.1:8265"
 DRIVER = "ray_driver"
+FORMS = {
+    "storage": ABSOLUTE,
+    "address": (r"https?://\S+|auto", "the address of the dashboard, such as `http://head:8265`"),
+}
 WHOLE_RUN = ("address", "storage", "packages", "python", "environments")
 """Options of the one Ray job that all stages are parts of."""
 
@@ -49,6 +56,8 @@ class RayTarget:
         check_shared(plan, jobs, NAME, WHOLE_RUN, session, title=self.title)
         check_copied(plan, jobs, session, title=self.title)
         check_launchers(plan, jobs, session, title=self.title)
+        check_devices(plan, jobs, session, title=self.title)
+        check_forms(plan, jobs, NAME, FORMS, session, title=self.title)
         for job in jobs:
             if "storage" not in options_of(plan, job, NAME):
                 text = "the nodes of a Ray cluster need a folder that all of them see"

@@ -16,7 +16,10 @@ from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
 from ftdsl.targets.options import (
+    ABSOLUTE,
     check_copied,
+    check_devices,
+    check_forms,
     check_launchers,
     check_shared,
     check_texts,
@@ -36,6 +39,7 @@ from ftdsl.targets.render import render
 NAME = "skypilot"
 FILE = "skypilot.yaml"
 MOUNT = "/work"
+FORMS = {"storage": (r"[a-z0-9]+://\S+", "the address of a bucket, such as `s3://my-bucket`"), "mount": ABSOLUTE}
 RETRIES = 3
 SAVING = 300
 """Seconds between the end of a task's time and its being killed."""
@@ -59,13 +63,17 @@ class SkyPilotTarget:
         check_shared(plan, jobs, NAME, ("storage", "mount"), session, title=self.title)
         check_copied(plan, jobs, session, title=self.title)
         check_launchers(plan, jobs, session, title=self.title)
+        check_devices(plan, jobs, session, title=self.title)
+        check_forms(plan, jobs, NAME, FORMS, session, title=self.title)
         for job in jobs:
             if "storage" not in options_of(plan, job, NAME):
                 text = "each task of SkyPilot has machines of its own, and needs storage that outlives them"
                 refuse(plan, job, session, text, help='target = skypilot(storage = "s3://my-bucket")')
             hardware = hardware_of(plan, job)
             if hardware.gpus and not accelerator(plan, job):
-                refuse(plan, job, session, f"SkyPilot has no name for `{hardware.kind}`", key="hardware.gpu")
+                sizes = ", ".join(f"{size} GB" for size in sorted(ACCELERATORS.get(hardware.kind, {})))
+                help = f"`{hardware.kind}` has {sizes} there" if sizes else f"GPUs: {', '.join(sorted(ACCELERATORS))}"
+                refuse(plan, job, session, "SkyPilot has no name for this GPU", key="hardware.gpu", help=help)
 
     def scripts(self, plan: Plan, jobs: tuple[Job, ...]) -> Mapping[str, str]:
         """`submit.sh`, `skypilot.yaml` and `skypilot/node.sh`."""

@@ -17,6 +17,7 @@ from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
 from ftdsl.targets.options import (
+    check_devices,
     check_launchers,
     check_texts,
     hardware_of,
@@ -42,6 +43,13 @@ OPTION = r"--[a-z][a-z-]*(=[\w.,:@/+=\[\]&|*()%~-]+)?"
 OURS = ("--array", "--dependency", "--kill-on-invalid-dep", "--output", "--error", "--open-mode", "--parsable", "--chdir",
         "--wrap", "--signal", "--requeue", "--no-requeue")  # fmt: skip
 """Flags that the target sets itself."""
+BY_KEY = {
+    "--partition": "partition", "--account": "account", "--qos": "qos", "--constraint": "constraint", "--exclude": "exclude",
+    "--reservation": "reservation", "--time": "time", "--mem": "memory", "--cpus-per-task": "cpus",
+}  # fmt: skip
+"""Flags that have an option of their own."""
+BY_HARDWARE = ("--nodes", "--ntasks", "--ntasks-per-node", "--gpus", "--gpus-per-node", "--gpus-per-task", "--job-name")
+"""Flags that follow from the plan: others would start another number of processes."""
 
 
 @frozen
@@ -65,9 +73,14 @@ class SlurmTarget:
             for text in options_of(plan, job, NAME).get("options", ()):
                 if not re.fullmatch(OPTION, text):
                     refuse(plan, job, session, f"`{text}` is no flag of sbatch", help="write `--name=value`")
-                elif text.partition("=")[0] in OURS:
-                    refuse(plan, job, session, f"`{text.partition('=')[0]}` is set by ftdsl", help="drop it")
+                elif (flag := text.partition("=")[0]) in (*OURS, *BY_HARDWARE):
+                    help = "write it in `hardware`" if flag in BY_HARDWARE[:-1] else "drop it"
+                    refuse(plan, job, session, f"`{flag}` is set by ftdsl", help=help)
+                elif flag in BY_KEY:
+                    help = f"write `slurm({BY_KEY[flag]} = …)`"
+                    refuse(plan, job, session, f"`{flag}` has an option of its own", help=help)
         check_launchers(plan, jobs, session, title=self.title)
+        check_devices(plan, jobs, session, title=self.title)
 
     def scripts(self, plan: Plan, jobs: tuple[Job, ...]) -> Mapping[str, str]:
         """`submit.sh`, `slurm/job.sh`, and a script per group of jobs."""

@@ -149,6 +149,32 @@ def test_what_lies_outside_is_not_copied(target: str, stages: str, tmp_path: Pat
     assert compiled(tmp_path / "recipe", "slurm", stages)[0] is not None, "a shared disk has it"
 
 
+@pytest.mark.parametrize("target", ["kubernetes", "jobset", "trainjob", "skypilot", "ray"])
+@pytest.mark.parametrize("stages", [
+    f"sft {{ {MODEL}, tokenize = ahead, HERE }}",
+    f"sft {{ {MODEL}, HERE }}\neval exam from sft {{ data = rows.eval, tasks = [gsm8k], against = hf(\"a/b\"), HERE }}",
+    "sft { model = scratch(like = hf(\"a/b\")), template = qwen3, data = rows, duration = 1 epoch, full {}, HERE }",
+])  # fmt: skip
+def test_every_script_is_given_the_secrets_that_it_asks_for(stages: str, target: str, tmp_path: Path) -> None:
+    text = stages.replace("HERE", 'env { HF_TOKEN = secret("MY_TOKEN") }')
+    files = files_of(tmp_path, target, text, hardware="hardware { gpu = a100(80GB), count = 1 }")
+    asking = [
+        path.split("/")[0] for path, script in files.items() if path.endswith("/launch.sh") and "${MY_TOKEN:?" in script
+    ]
+    assert asking
+    for folder in asking:
+        if target == "ray":
+            stage = next(row for row in json.loads(files["ray/stages.json"])["stages"] if row["folder"] == folder)
+            assert stage["secrets"] == ["MY_TOKEN"], folder
+        elif target == "skypilot":
+            tasks = yaml.safe_load_all(files["skypilot.yaml"])
+            assert [[*task["secrets"]] for task in tasks if folder in task.get("run", "").split()] == [["MY_TOKEN"]], (
+                folder
+            )
+        else:
+            assert "key: MY_TOKEN" in files[f"kubernetes/{folder}.yaml"], folder
+
+
 def test_names_that_differ_stay_apart() -> None:
     """What a scheduler has run under a name is taken as done: another recipe must not have it."""
     texts = [

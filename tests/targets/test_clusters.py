@@ -174,6 +174,29 @@ def test_kubernetes_documents(tmp_path: Path) -> None:
         ('slurm(options = ["--mail-type=END; id"])', "", "is no name that Slurm takes"),
         ('slurm(options = ["-p x"])', "", "is no flag of sbatch"),
         ('slurm(options = ["--array=0-3"])', "", "`--array` is set by ftdsl"),
+        ('slurm(options = ["--nodes=7"])', "", "`--nodes` is set by ftdsl"),
+        ('slurm(options = ["--gpus-per-node=7"])', "", "`--gpus-per-node` is set by ftdsl"),
+        ('slurm(options = ["--time=5"])', "", "`--time` has an option of its own"),
+        ('slurm(options = ["--mem=5G"])', "", "`--mem` has an option of its own"),
+        ("slurm()", "hardware { devices = [0, 1, 2, 3, 4, 5, 6, 7] }", "Slurm chooses the GPUs of a job"),
+        (TARGETS["ray"], "hardware { devices = [0, 1, 2, 3, 4, 5, 6, 7] }", "Ray chooses the GPUs of a job"),
+        (TARGETS["skypilot"], "hardware { devices = [0, 1, 2, 3, 4, 5, 6, 7] }", "SkyPilot chooses the GPUs of a job"),
+        (TARGETS["jobset"], "hardware { devices = [0, 1, 2, 3, 4, 5, 6, 7] }", "Kubernetes chooses the GPUs of a job"),
+        ('kubernetes(image = "a b", storage = "b")', "", "`image = 'a b'`: Kubernetes takes the name of an image"),
+        ('kubernetes(image = "a", storage = "My_Claim")', "", "`storage = 'My_Claim'`: Kubernetes takes small letters"),
+        (
+            'kubernetes(image = "a", storage = "b", namespace = "A")',
+            "",
+            "`namespace = 'A'`: Kubernetes takes small letters",
+        ),
+        ('kubernetes(image = "a", storage = "b", mount = "work")', "", "takes an absolute folder"),
+        ('kubernetes(image = "a", storage = "b", mount = "/a/../b")', "", "takes an absolute folder"),
+        ('kubernetes(image = "a", storage = "b", gpus = "gpu")', "", "takes the name of a resource"),
+        ('skypilot(storage = "bucket")', "", "takes the address of a bucket"),
+        ('skypilot(storage = "s3://bucket", mount = "work")', "", "takes an absolute folder"),
+        (TARGETS["skypilot"], "hardware { gpu = a100(10GB) }", "no name for this GPU"),
+        ('ray(storage = "shared")', "", "takes an absolute folder"),
+        ('ray(storage = "/shared", address = "head")', "", "takes the address of the dashboard"),
         ("slurm()", 'target = ray(storage = "/x")', "names the target `ray`, and the recipe `slurm`"),
         ('kubernetes(image = "a")', "", "needs a claim that all pods mount"),
         ('kubernetes(image = "a", storage = "b")', "", "no Secret of Kubernetes is named"),
@@ -189,6 +212,26 @@ def test_what_a_target_refuses(target: str, stage: str, sentence: str, tmp_path:
     errors = [one for one in session.sink.ordered() if one.severity.value == "error"]
     assert any(sentence in one.message for one in errors), [one.message for one in errors]
     assert all(one.span is not None and one.span.source.name.endswith("r.ft") for one in errors)
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "warned"),
+    [
+        ("job", 'runtime = "x"', True),
+        ("jobset", 'runtime = "x"', True),
+        ("trainjob", 'runtime = "x"', False),
+        ("job", "retries = 2", False),
+        ("jobset", "retries = 2", False),
+        ("trainjob", "retries = 2", True),
+    ],
+)
+def test_an_option_that_a_kind_does_not_have(kind: str, option: str, warned: bool, tmp_path: Path) -> None:
+    term = f'kubernetes(image = "a", storage = "b", secrets = "c", kind = {kind}, {option})'
+    result, session = compiled(tmp_path, term)
+    assert result is not None
+    assert (
+        any(entry.code == "FT225" and option.split()[0] in entry.message for entry in session.sink.ordered()) == warned
+    )
 
 
 def test_the_command_line_wins_over_the_recipe(tmp_path: Path) -> None:
