@@ -256,8 +256,8 @@ def _before_pattern(path: str) -> str:
 
 
 def secrets_of(plan: Plan, job: Job) -> list[str]:
-    """Names of the secret variables that a job's script needs: of its stage, and what a job of several stages (tokens, models from
-    scratch) has in its environment. Their values are nobody's business but the cluster's.
+    """Names of the secret variables that a job's script needs: of its stage, and what a job of several stages (tokens, models
+    from scratch) has in its environment. Their values are nobody's business but the cluster's.
     """
     planned = stage_of(plan, job)
     own = (
