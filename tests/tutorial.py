@@ -16,7 +16,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -105,13 +105,17 @@ def shown(command: str, folder: Path) -> str:
     return subprocess.run(shlex.split(command), cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
-def real(command: str, folder: Path) -> str:
-    """What a command prints on stdout, with the engines of this checkout. Progress on stderr names this machine's folders."""
+def own_pythons() -> dict[str, Path]:
+    """Of the engines of this checkout."""
+    return {name: python_in(ROOT / folder_of(name)) for name in ("llamafactory", "trl")}
+
+
+def real(command: str, folder: Path, pythons: Mapping[str, Path]) -> str:
+    """What a command prints on stdout, with these engines. Progress on stderr names this machine's folders."""
     if command.startswith(SHOWS):
         return shown(command, folder)
-    pythons = ",".join(f"{name}={python_in(ROOT / folder_of(name))}" for name in ("llamafactory", "trl"))
     env = {
-        "FTC_ENGINE_PYTHON": pythons,
+        "FTC_ENGINE_PYTHON": ",".join(f"{name}={python}" for name, python in pythons.items()),
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "100",
         "XDG_STATE_HOME": str(folder / ".state"),
@@ -123,8 +127,8 @@ def real(command: str, folder: Path) -> str:
     )
 
 
-def renewed(path: Path, *, with_engine: bool = False, folder: Path | None = None) -> str:
-    """The page with what its commands print today; with an engine, also of those that train.
+def renewed(path: Path, *, pythons: Mapping[str, Path] | None = None, folder: Path | None = None) -> str:
+    """The page with what its commands print today; with the engines' Pythons, also of those that train.
 
     folder: where they run (a new one if None); pages that share it make what they have in common once.
     """
@@ -144,8 +148,8 @@ def renewed(path: Path, *, with_engine: bool = False, folder: Path | None = None
             for command, printed in commands(fence.text):
                 if not trains(command):
                     printed = fast(command, folder)
-                elif with_engine:
-                    printed = real(command, folder)
+                elif pythons:
+                    printed = real(command, folder, pythons)
                 text += f"$ {command}\n{printed}"
             pieces += [page[at : fence.span[0]], text]
             at = fence.span[1]
@@ -207,7 +211,7 @@ def main(names: list[str]) -> None:
     with_engine = names[:1] == ["--real"]
     for path in [Path(name).absolute() for name in names[with_engine:]] or PAGES:
         if not with_engine or is_real(path):
-            path.write_text(renewed(path, with_engine=with_engine), encoding="utf-8")
+            path.write_text(renewed(path, pythons=own_pythons() if with_engine else None), encoding="utf-8")
     for path in TRANSLATIONS:
         path.write_text(followed(path), encoding="utf-8")
 

@@ -160,17 +160,17 @@ def _environment_of(name: str, compiled: Compiled, env: Mapping[str, str], pytho
     choice = compiled.plan.recipe.engines.get(name)
     named = python_of(choice.term, compiled.folder) if choice else ""
 
-    def found_by(flag: str, env: Mapping[str, str]) -> Environment:
+    def environment_by(flag: str, env: Mapping[str, str]) -> Environment:
         return find(name, env, flag=flag, recipe=named, folder=compiled.folder)
 
     if name == owner or registry.get(name) is None:
-        return found_by(python if name == owner or by_engine(python) else "", env)
+        return environment_by(python if name == owner or by_engine(python) else "", env)
     try:
-        return found_by(python, env)
+        return environment_by(python, env)
     except NoEngineError:
         if named_for(name, python) or named_for(name, env.get(NAMED[1], "")):
             raise
-        return found_by("", {key: value for key, value in env.items() if key != NAMED[1]})
+        return environment_by("", {key: value for key, value in env.items() if key != NAMED[1]})
 
 
 def _done(stage: StageProgress, outcome: Outcome, view: View, session: Session) -> None:

@@ -70,9 +70,9 @@ def _engine_packages(
     choice = plan.recipe.engines.get(name)
     named = python_of(choice.term, plan.recipe.folder) if choice else ""
     last: dict[str, str] = {}
-    places = candidates(name, session.env, flag=session.engine_python, recipe=named)
+    named_pythons = candidates(name, session.env, flag=session.engine_python, recipe=named)
     others = candidates(name, {key: value for key, value in session.env.items() if key != NAMED[1]}, recipe=named)
-    for python, _ in (*places, *others):
+    for python, _ in (*named_pythons, *others):
         last = installed(python, session.files)
         if catalog.serves(name, last):
             return last

@@ -53,13 +53,13 @@ def on_cpu(data: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def verdicts(files: list[Path], engine: Environment, cwd: Path, processes: int = 1) -> dict[str, str]:
+def verdicts(files: list[Path], forking: Environment, cwd: Path, processes: int = 1) -> dict[str, str]:
     program = cwd / "parse.py"
     program.write_text(PARSE, encoding="utf-8")
-    command = [str(engine.python)]
+    command = [str(forking.python)]
     if processes > 1:
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    path = f"{engine.python.parent}:{os.environ['PATH']}"
+    path = f"{forking.python.parent}:{os.environ['PATH']}"
     env = {**os.environ, "STUBS": str(cwd), "PATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, str(program), *map(str, files)], cwd=cwd, capture_output=True, text=True, env=env, check=False
@@ -70,7 +70,7 @@ def verdicts(files: list[Path], engine: Environment, cwd: Path, processes: int =
     return found
 
 
-def test_every_yaml_of_every_example(engine: Environment, tmp_path: Path) -> None:
+def test_every_yaml_of_every_example(forking: Environment, tmp_path: Path) -> None:
     """Those of LLaMA-Factory: in one process, and with two loopback ranks where DeepSpeed is asked for."""
     single: list[Path] = []
     several: list[Path] = []
@@ -92,11 +92,11 @@ def test_every_yaml_of_every_example(engine: Environment, tmp_path: Path) -> Non
                 (several if "deepspeed" in data else single).append(path)
     assert len(single) >= 15
     assert len(several) >= 3
-    found = verdicts(single, engine, tmp_path) | verdicts(several, engine, tmp_path, processes=2)
+    found = verdicts(single, forking, tmp_path) | verdicts(several, forking, tmp_path, processes=2)
     assert {path: text for path, text in found.items() if text} == {}
 
 
-def test_every_word_we_lower(engine: Environment, tmp_path: Path) -> None:
+def test_every_word_we_lower(forking: Environment, tmp_path: Path) -> None:
     """The parameters of test_lower.py, one configuration each, taken as they are."""
     files = []
     for at, (_, wanted) in enumerate(CASES):
@@ -110,5 +110,5 @@ def test_every_word_we_lower(engine: Environment, tmp_path: Path) -> None:
         path = tmp_path / f"{at:02}.yaml"
         path.write_text(yaml.safe_dump(data), encoding="utf-8")
         files.append(path)
-    found = verdicts(files, engine, tmp_path)
+    found = verdicts(files, forking, tmp_path)
     assert {CASES[int(Path(path).stem)][0]: text for path, text in found.items() if text} == {}

@@ -125,7 +125,7 @@ REFUSED: dict[str, tuple[Case, str]] = {
 
 @pytest.fixture(scope="module", params=["llamafactory", "trl"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    engine: Environment = request.getfixturevalue({"llamafactory": "engine", "trl": "trl"}[request.param])
+    engine: Environment = request.getfixturevalue({"llamafactory": "forking", "trl": "forking_trl"}[request.param])
     folder = tmp_path_factory.mktemp("adapters")
     cases = json.dumps({**METHODS, **{name: case for name, (case, _) in REFUSED.items()}})
     command: list[Any] = [engine.python, "-c", PROBE, ROOT / "ftdsl", cases]

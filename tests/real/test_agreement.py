@@ -92,13 +92,13 @@ def verdicts(cases: list[Case], engine: Environment, cwd: Path, *, rank: bool) -
 
 
 @pytest.fixture(scope="module")
-def theirs(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Verdict]:
+def theirs(forking: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Verdict]:
     """Case -> what the engine said when it read its arguments, and when it set up ("" when it took it)."""
     folder = tmp_path_factory.mktemp("agreement")
     made = [plain(name, example, folder) for name, example in CASES.items()]
     ranked = [case for case in made if "deepspeed" in case[2] or "gpus" in CASES[case[0]].given]
     cases = [case for case in made if case not in ranked]
-    return verdicts(cases, engine, folder, rank=False) | verdicts(ranked, engine, folder, rank=True)
+    return verdicts(cases, forking, folder, rank=False) | verdicts(ranked, forking, folder, rank=True)
 
 
 def ours(example: Example) -> list[str]:

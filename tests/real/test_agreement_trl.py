@@ -101,7 +101,7 @@ def ours(made: Config) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def theirs(trl: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def theirs(forking_trl: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Case -> what TRL's parser says ("" when it takes it)."""
     folder = tmp_path_factory.mktemp("agreement")
     (folder / "agree.py").write_text(PROGRAM, encoding="utf-8")
@@ -111,7 +111,7 @@ def theirs(trl: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         cases.append([name, made.trainer, {**params, "use_cpu": True}])
     (folder / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [str(trl.python), "agree.py", "cases.json", "verdicts.json"]
+    command = [str(forking_trl.python), "agree.py", "cases.json", "verdicts.json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found: dict[str, str] = json.loads((folder / "verdicts.json").read_text(encoding="utf-8"))

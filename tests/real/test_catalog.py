@@ -54,12 +54,12 @@ MORE = {"gpt2": {"q_attn"}, "qwen3_moe": {"down_proj", "gate_proj", "up_proj"}, 
 """Names that another configuration of that type would have: cross-attention, dense layers, no low rank for queries."""
 
 
-def test_modules_are_those_of_the_built_models(engine: Environment) -> None:
+def test_modules_are_those_of_the_built_models(forking: Environment) -> None:
     """Models of the default configurations, without weights."""
-    command = [str(engine.python), "-c", MODULES, *SAME, *MORE]
+    command = [str(forking.python), "-c", MODULES, *SAME, *MORE]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     for name, (linear, experts) in json.loads(done.stdout.splitlines()[-1]).items():
-        known = catalog.modules(name, engine.packages["transformers"])
+        known = catalog.modules(name, forking.packages["transformers"])
         assert known is not None
         assert {*known.linear, *known.head} - MORE.get(name, set()) == set(linear) - MORE.get(name, set()), name
         assert set(known.experts) == set(experts), name

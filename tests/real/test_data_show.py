@@ -106,12 +106,11 @@ Path("out.json").write_text(json.dumps(out))
 
 
 @pytest.fixture(scope="module")
-def made(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def made(forking: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """By template or kind of row: ids and labels of ours, of the engine, and all that ours gives."""
-    python = (ROOT / engine.python) if not engine.python.is_absolute() else engine.python
     cases = {**{name: {"template": name} for name in TEMPLATES}, **KINDS}
     folder = tmp_path_factory.mktemp("rows")
-    command: list[Any] = [python, "-c", PROBE, ROOT / "ftdsl", json.dumps(cases)]
+    command: list[Any] = [forking.python, "-c", PROBE, ROOT / "ftdsl", json.dumps(cases)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads((folder / "out.json").read_text(encoding="utf-8"))
@@ -163,7 +162,7 @@ sft {
 """
 
 
-def test_the_command_shows_a_stage(engine: Environment, made: dict[str, Any], tmp_path: Path,
+def test_the_command_shows_a_stage(forking: Environment, made: dict[str, Any], tmp_path: Path,
                                    tmp_path_factory: pytest.TempPathFactory) -> None:  # fmt: skip
     toy = next(path for path in tmp_path_factory.getbasetemp().glob("rows*/toy"))
     (tmp_path / "toy").symlink_to(toy)
@@ -171,7 +170,7 @@ def test_the_command_shows_a_stage(engine: Environment, made: dict[str, Any], tm
     rows = [{"instruction": "Hi", "input": "", "output": text} for text in ("Yo", answer)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (tmp_path / "r.ft").write_text(RECIPE, encoding="utf-8")
-    python = str((ROOT / engine.python) if not engine.python.is_absolute() else engine.python)
+    python = str(forking.python)
     done = ftc("data", "show", "r.ft", "--engine-python", python, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "⟦" in done.stdout and "CUT" in done.stdout and "\x1b" not in done.stdout
@@ -179,13 +178,13 @@ def test_the_command_shows_a_stage(engine: Environment, made: dict[str, Any], tm
     assert not (tmp_path / "runs").exists() and not (tmp_path / "build").exists(), "nothing is written"
 
 
-def test_what_is_not_there_is_told_at_its_line(engine: Environment, tmp_path: Path) -> None:
+def test_what_is_not_there_is_told_at_its_line(forking: Environment, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"instruction": "Hi", "input": "", "output": "Yo"}\n', encoding="utf-8")
     made_later = RECIPE.replace(
         'file("toy")', "scratch(architecture = qwen3, hidden = 16, layers = 1, heads = 2, vocab = 300)"
     )
     (tmp_path / "r.ft").write_text(made_later, encoding="utf-8")
-    python = str((ROOT / engine.python) if not engine.python.is_absolute() else engine.python)
+    python = str(forking.python)
     done = ftc("data", "show", "r.ft", "sft", "--engine-python", python, cwd=tmp_path)
     assert done.returncode == 1
     assert "FT976" in done.stderr and "ftc run r.ft --only" in done.stderr

@@ -50,11 +50,11 @@ def diagnosis(place: Path) -> list[dict[str, Any]]:
     return findings
 
 
-def test_a_sick_run_is_diagnosed_mended_and_healthy(engine: Environment, tmp_path: Path) -> None:
+def test_a_sick_run_is_diagnosed_mended_and_healthy(forking: Environment, tmp_path: Path) -> None:
     shutil.copy(ROOT / "examples" / "data" / "capitals.jsonl", tmp_path)
     (tmp_path / "sick.ft").write_text(RECIPE, encoding="utf-8")
     (tmp_path / "ftc.toml").touch()
-    run = ("run", "sick.ft", "--plain", "--engine-python", str(engine.python))
+    run = ("run", "sick.ft", "--plain", "--no-preload", "--engine-python", str(forking.python))
     first = ftc_process(*run, cwd=tmp_path)
     assert first.returncode == 0, first.stderr[-3000:]
     (finding,) = diagnosis(tmp_path)

@@ -39,12 +39,13 @@ def fill(disk: Path, spare: int) -> None:
     os.close(file)
 
 
-def test_a_checkpoint_that_does_not_fit(small_disk: Path, engine: Environment) -> None:
+def test_a_checkpoint_that_does_not_fit(small_disk: Path, forking: Environment) -> None:
     trained.write_rows(small_disk)
-    losses = trained.run(small_disk, {"a": "full {}"}, engine.python)["a"].losses
+    losses = trained.run(small_disk, {"a": "full {}"}, forking.python)["a"].losses
     home = small_disk / "runs" / "r"
     shutil.rmtree(home)
-    command = [sys.executable, "-m", "ftdsl.cli.main", "run", "r.ft", "--plain", "--engine-python", str(engine.python)]
+    python = ("--no-preload", "--engine-python", str(forking.python))
+    command = [sys.executable, "-m", "ftdsl.cli.main", "run", "r.ft", "--plain", *python]
     client = subprocess.Popen(command, cwd=small_disk, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     until(lambda: any(home.glob("last/*-a/result/checkpoint-5/ftdsl.json")), "a whole checkpoint", 300)
     fill(small_disk / "runs", 32 << 10)
@@ -52,7 +53,7 @@ def test_a_checkpoint_that_does_not_fit(small_disk: Path, engine: Environment) -
     assert client.returncode == 1 and "`a`: the disk is full" in err and "Traceback" not in err, err
     assert "save { keep = 1 }" in err
     (small_disk / "runs" / "filler").unlink()
-    again = trained.run(small_disk, {"a": "full {}"}, engine.python)["a"]
+    again = trained.run(small_disk, {"a": "full {}"}, forking.python)["a"]
     assert again.status == "done" and again.losses == losses, "bit for bit"
     starts = [event["step"] for event in again.events if event["event"] == "start"]
     assert starts[0] == 0 and starts[-1] >= 5, "it continued from a checkpoint"

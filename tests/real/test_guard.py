@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 
 import pytest
 
 from ftdsl.run.environments import Environment
-from tests.real import preloaded, trained
+from tests.real import trained
 
 pytestmark = pytest.mark.real
 
@@ -82,13 +81,12 @@ data texts { source = file("texts.jsonl"), format = text }
 
 
 @pytest.fixture(scope="module")
-def ran(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, trained.Trained]]:
+def ran(forking: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, trained.Trained]:
     place = tmp_path_factory.mktemp("guard")
     trained.write_rows(place)
     stages = {**UNDISTURBED, **LASTING, **{name: body for name, (_, body) in TRANSIENT.items()},
               **{name: body for name, (body, _) in FAILING.items()}}  # fmt: skip
-    with preloaded.started(engine.python, tmp_path_factory.mktemp("p")) as python:
-        yield trained.run(place, stages, python, ok=False, more=KINDS)
+    return trained.run(place, stages, forking.python, ok=False, more=KINDS)
 
 
 def done(one: trained.Trained) -> trained.Trained:

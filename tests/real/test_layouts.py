@@ -52,11 +52,11 @@ def trains(call: dict[str, Any]) -> bool:
 READ = Path(__file__).with_name("read_layouts.py")
 
 
-def read(calls: list[dict[str, Any]], engine: Environment, folder: Path) -> list[dict[str, Any]]:
+def read(calls: list[dict[str, Any]], forking: Environment, folder: Path) -> list[dict[str, Any]]:
     """What each call's own tool makes of it (read_layouts.py says)."""
     (folder / "calls.json").write_text(json.dumps(calls), encoding="utf-8")
     env = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
-    command = [str(engine.python), str(READ), str(folder / "calls.json"), str(folder / "found.json")]
+    command = [str(forking.python), str(READ), str(folder / "calls.json"), str(folder / "found.json")]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     found: list[dict[str, Any]] = json.loads((folder / "found.json").read_text(encoding="utf-8"))
@@ -77,14 +77,14 @@ def judged(call: dict[str, Any], found: dict[str, Any]) -> None:
     )
 
 
-def test_every_layout_is_read_by_its_own_tool(engine: Environment, tmp_path: Path) -> None:
+def test_every_layout_is_read_by_its_own_tool(forking: Environment, tmp_path: Path) -> None:
     calls: list[dict[str, Any]] = []
     for layout in layouts():
         folder = tmp_path / str(layout)
         build = compiled(layout, folder)
         environ = {"NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1"} if layout.nodes != "one" else {}
         calls += filter(trains, asked(build, folder, environ))
-    found = read(calls, engine, tmp_path)
+    found = read(calls, forking, tmp_path)
     assert len(found) == len(list(layouts()))
     for call, answer in zip(calls, found, strict=True):
         judged(call, answer)
@@ -92,12 +92,12 @@ def test_every_layout_is_read_by_its_own_tool(engine: Environment, tmp_path: Pat
     assert starters == {"torchrun", "accelerate", "deepspeed", "ray"}
 
 
-def test_everything_golden_is_read_by_its_own_tool(engine: Environment, tmp_path: Path) -> None:
+def test_everything_golden_is_read_by_its_own_tool(forking: Environment, tmp_path: Path) -> None:
     shutil.copytree(GOLDEN, tmp_path / "golden")
     calls: list[dict[str, Any]] = []
     for build in sorted(path for path in (tmp_path / "golden").iterdir() if path.is_dir()):
         calls += filter(trains, asked(build, build, {"NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1", "SERVE_TOKEN": "x"}))
-    found = read(calls, engine, tmp_path)
+    found = read(calls, forking, tmp_path)
     for call, answer in zip(calls, found, strict=True):
         if answer["starter"] == "python":
             assert (answer["error"], answer["world"]) == ("", [1, 1]), call["argv"]
@@ -121,7 +121,7 @@ SLIPS = [
 ]
 
 
-def test_a_slip_would_be_found(engine: Environment, tmp_path: Path) -> None:
+def test_a_slip_would_be_found(forking: Environment, tmp_path: Path) -> None:
     """The judge can say no: to one wrong word in each kind of file."""
     calls = []
     for at, (strategy, launcher, name, right, wrong) in enumerate(SLIPS):
@@ -131,5 +131,5 @@ def test_a_slip_would_be_found(engine: Environment, tmp_path: Path) -> None:
         assert right in text, (name, right)
         path.write_text(text.replace(right, wrong), encoding="utf-8")
         calls += filter(trains, asked(build, build, {}))
-    found = read(calls, engine, tmp_path)
+    found = read(calls, forking, tmp_path)
     assert [SLIPS[at] for at, answer in enumerate(found) if not answer["error"]] == []

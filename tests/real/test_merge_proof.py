@@ -102,10 +102,9 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def seen(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+def seen(forking: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """By case: what the proof says, and the stage's events."""
-    python = (ROOT / engine.python) if not engine.python.is_absolute() else engine.python
-    command: list[Any] = [python, "-c", PROBE, ROOT / "ftdsl", json.dumps(CASES)]
+    command: list[Any] = [forking.python, "-c", PROBE, ROOT / "ftdsl", json.dumps(CASES)]
     done = subprocess.run(command, cwd=tmp_path_factory.mktemp("merges"), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])

@@ -9,7 +9,6 @@ import json
 import math
 import shutil
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import pytest
 from ftdsl.run.environments import Environment
 from tests import methods, pages
 from tests.conftest import ftc_process
-from tests.real import preloaded
 from tests.real.test_agreement import verdicts
 
 pytestmark = pytest.mark.real
@@ -27,20 +25,20 @@ RAN = [row for row in methods.TABLE if not row.card]
 
 
 @pytest.fixture(scope="module")
-def ran(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def ran(forking: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Every row as a stage of one recipe, carried out by `ftc run`: stage -> what it says at its end, with its folder."""
     place = tmp_path_factory.mktemp("methods")
     methods.write_rows(place)
     shutil.copy(Path(__file__).with_name("probe.py"), place)
     stages = [row.stage(f"s{number}") for number, row in enumerate(RAN)]
     (place / "r.ft").write_text(methods.HEAD + 'callbacks = ["probe:Probe"]\n' + "\n".join(stages), encoding="utf-8")
-    with preloaded.started(engine.python, tmp_path_factory.mktemp("p")) as python:
-        done = ftc_process("run", "r.ft", "--json", "--no-preload", "--engine-python", str(python), cwd=place)
+    python = str(forking.python)
+    done = ftc_process("run", "r.ft", "--json", "--no-preload", "--engine-python", python, cwd=place)
     assert "Traceback" not in done.stderr, done.stderr
     assert done.stdout, done.stderr
     document = json.loads(done.stdout)
     folder = place / document["run"]
-    yield {one["stage"]: {**one, "folder": next(folder.glob(f"*-{one['stage']}"), None)} for one in document["stages"]}
+    return {one["stage"]: {**one, "folder": next(folder.glob(f"*-{one['stage']}"), None)} for one in document["stages"]}
 
 
 def tensors(path: Path) -> dict[str, tuple[str, list[int]]]:
@@ -78,7 +76,7 @@ def test_it_trains_and_is_what_was_asked_for(number: int, ran: dict[str, Any]) -
     assert row.shows(found), found
 
 
-def test_what_is_not_run_is_taken_by_the_engines_parser(engine: Environment, tmp_path: Path) -> None:
+def test_what_is_not_run_is_taken_by_the_engines_parser(forking: Environment, tmp_path: Path) -> None:
     """Rows that need a card, and each pair of docs/methods.md that compiles for one process."""
     cases = {row.label: pages.parameters(pages.compiled(row)[1]) for row in methods.TABLE if row.card}
     for down in pages.DOWN:
@@ -89,5 +87,5 @@ def test_what_is_not_run_is_taken_by_the_engines_parser(engine: Environment, tmp
     assert len(cases) > 60
     model = {"model_type": "qwen3", "quantised": False}
     given = [(name, "train", {**data, "use_cpu": True, "tf32": None}, model) for name, data in cases.items()]
-    expected = verdicts(given, engine, tmp_path, rank=False)
+    expected = verdicts(given, forking, tmp_path, rank=False)
     assert {name: arguments for name, (arguments, _) in expected.items() if arguments} == {}

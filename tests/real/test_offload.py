@@ -35,11 +35,11 @@ sft moved {
 """
 
 
-def test_8_bit_adam_in_main_memory(engine: Environment, tmp_path: Path) -> None:
+def test_8_bit_adam_in_main_memory(forking: Environment, tmp_path: Path) -> None:
     write_rows(tmp_path)
     shutil.copy(Path(__file__).with_name("shims.py"), tmp_path)
     (tmp_path / "r.ft").write_text(RECIPE, encoding="utf-8")
-    done = ftc_process("run", "r.ft", "--plain", "--engine-python", str(engine.python), cwd=tmp_path)
+    done = ftc_process("run", "r.ft", "--plain", "--no-preload", "--engine-python", str(forking.python), cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     plain, moved = (next(tmp_path.glob(f"runs/r/last/*-{name}")) for name in ("plain", "moved"))
     losses = [[event["loss"] for event in events_of(stage) if event["event"] == "step"] for stage in (plain, moved)]

@@ -21,9 +21,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "path", [path for path in tutorial.PAGES if tutorial.is_real(path)], ids=lambda path: path.stem
 )
-def test_a_page_shows_what_its_trainings_print(path: Path, folder: Path, engine: Environment, trl: Environment) -> None:
-    assert engine and trl
+def test_a_page_shows_what_its_trainings_print(
+    path: Path, folder: Path, forking: Environment, forking_trl: Environment
+) -> None:
+    pythons = {"llamafactory": forking.python, "trl": forking_trl.python}
     shown = list(tutorial.fences(path.read_text(encoding="utf-8")))
-    printed = list(tutorial.fences(tutorial.renewed(path, with_engine=True, folder=folder)))
+    printed = list(tutorial.fences(tutorial.renewed(path, pythons=pythons, folder=folder)))
     for old, new in zip(shown, printed, strict=True):
         assert tutorial.alike(old.text, new.text), f"{path.name}: shown\n{old.text}\nprinted\n{new.text}"

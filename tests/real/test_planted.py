@@ -37,14 +37,16 @@ class Found:
 
 
 @pytest.fixture
-def planted(engine: Environment, tmp_path: Path) -> Callable[..., Found]:
+def planted(forking: Environment, tmp_path: Path) -> Callable[..., Found]:
     """Smoke-run a recipe of one stage that must fail."""
 
     def run(text: str, *files: tuple[str, str]) -> Found:
         for name, content in (("r.ft", HEAD + text), ("rows.jsonl", lines(ALPACA)), *files):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(content, encoding="utf-8")
-        done = ftc_process("run", "r.ft", "--smoke", "--json", "--engine-python", str(engine.python), cwd=tmp_path)
+        done = ftc_process(
+            "run", "r.ft", "--smoke", "--json", "--no-preload", "--engine-python", str(forking.python), cwd=tmp_path
+        )
         assert done.returncode == 1, done.stderr[-2000:]
         assert "Traceback" not in done.stdout + done.stderr
         (recipe,) = json.loads(done.stdout)["recipes"]
@@ -89,7 +91,7 @@ sft {
 
 
 def test_pairs_with_columns_of_their_own_in_sft(
-    planted: Callable[..., Found], engine: Environment, tmp_path: Path
+    planted: Callable[..., Found], forking: Environment, tmp_path: Path
 ) -> None:
     """A check sees it in JSON Lines; in Parquet, whose rows it does not read, the run does."""
     rows = [{"question": f"q{n}", "good": f"a{n}", "bad": f"b{n}"} for n in range(16)]
@@ -102,7 +104,7 @@ def test_pairs_with_columns_of_their_own_in_sft(
     code = (
         f"import pyarrow as pa, pyarrow.parquet as pq; pq.write_table(pa.Table.from_pylist({rows!r}), 'prefs.parquet')"
     )
-    subprocess.run([str(engine.python), "-c", code], cwd=tmp_path, check=True)
+    subprocess.run([str(forking.python), "-c", code], cwd=tmp_path, check=True)
     found = planted(stage % "parquet")
     assert found.place == "r.ft:5"
     assert found.problem["message"] == "`sft`: the rows have no `instruction`"
@@ -122,8 +124,8 @@ merge from sft {
     assert (found.problem["code"], found.place) == ("FT956", "r.ft:5")
 
 
-def test_a_package_that_is_not_there(planted: Callable[..., Found], engine: Environment) -> None:
-    assert "mixture-of-depth" not in engine.packages
+def test_a_package_that_is_not_there(planted: Callable[..., Found], forking: Environment) -> None:
+    assert "mixture-of-depth" not in forking.packages
     found = planted(
         """
 sft {
@@ -180,11 +182,11 @@ def test_a_chat_format_without_a_generation_prompt(planted: Callable[..., Found]
     assert "add_generation_prompt" in found.problem["help"]
 
 
-def test_the_same_folder_mended_goes_through(engine: Environment, tmp_path: Path) -> None:
+def test_the_same_folder_mended_goes_through(forking: Environment, tmp_path: Path) -> None:
     mended = CHAT + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     for name, content in (("r.ft", HEAD + LOCAL), ("rows.jsonl", lines(ALPACA)), *folder(mended)):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content, encoding="utf-8")
-    done = ftc_process("run", "r.ft", "--smoke", "--engine-python", str(engine.python), cwd=tmp_path)
+    done = ftc_process("run", "r.ft", "--smoke", "--no-preload", "--engine-python", str(forking.python), cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "stopped at step 2 and resumed" in done.stdout

@@ -68,9 +68,9 @@ for country in sys.argv[2:]:
 """
 
 
-def test_the_merged_model_says_what_the_data_taught(engine: Environment, quickstart: Done) -> None:
+def test_the_merged_model_says_what_the_data_taught(forking: Environment, quickstart: Done) -> None:
     countries = {"France": "Paris", "Japan": "Tokyo", "Egypt": "Cairo", "Peru": "Lima", "Norway": "Oslo"}
-    command = [str(engine.python), "-c", SAY, str(quickstart.run / "70-merge" / "result"), *countries]
+    command = [str(forking.python), "-c", SAY, str(quickstart.run / "70-merge" / "result"), *countries]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -85,11 +85,11 @@ def test_a_second_run_does_nothing(engine: Environment, quickstart: Done) -> Non
     assert "metric" in done.stdout
 
 
-def test_by_hand_gives_the_same(engine: Environment, quickstart: Done) -> None:
+def test_by_hand_gives_the_same(forking: Environment, quickstart: Done) -> None:
     """The same files, and with the same seeds the same losses."""
     place = quickstart.place
     assert ftc_process("compile", "examples/quickstart.ft", cwd=place).returncode == 0
-    env = {**os.environ, "FT_PYTHON": str(engine.python), "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "FT_PYTHON": str(forking.python), "OMP_NUM_THREADS": "1"}
     script = ["bash", "build/quickstart/run.sh", "by-hand"]
     done = subprocess.run(script, cwd=place, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ftdsl.run.environments import Environment
-from tests.real import preloaded, trained
+from tests.real import trained
 
 pytestmark = pytest.mark.real
 
@@ -42,12 +41,11 @@ STAGES = {
 
 
 @pytest.fixture(scope="module")
-def ran(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, trained.Trained]]:
+def ran(forking: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, trained.Trained]:
     place = tmp_path_factory.mktemp("ramp")
     trained.write_rows(place)
     shutil.copy(Path(__file__).with_name("shims.py"), place)
-    with preloaded.started(engine.python, tmp_path_factory.mktemp("p")) as python:
-        yield trained.run(place, STAGES, python, batch="")
+    return trained.run(place, STAGES, forking.python, batch="")
 
 
 def steps(one: trained.Trained) -> list[tuple[int, list[tuple[int, ...]]]]:

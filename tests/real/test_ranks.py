@@ -19,6 +19,7 @@ import pytest
 from ftdsl.run.environments import Environment
 from tests.conftest import ROOT, ftc_process
 from tests.real import trained
+from tests.real.conftest import launching
 
 pytestmark = pytest.mark.real
 
@@ -52,7 +53,7 @@ def build(place: Path, model: str, text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(forking: Environment, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with the toy made and nothing trained yet."""
     place = tmp_path_factory.mktemp("ranks")
     build(place, TINY, "".join(STAGE.format(name=name, more=more) for name, more in STAGES.items()))
@@ -61,7 +62,7 @@ def folder(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> Pat
     shutil.copytree(place / "build" / "r", place / "run", symlinks=True)
     (place / "run" / "inputs").unlink()
     (place / "run" / "inputs").symlink_to(place)
-    assert launched(place / "run", "scratch", engine).returncode == 0
+    assert launched(place / "run", "scratch", forking).returncode == 0
     return place / "run"
 
 
@@ -86,13 +87,13 @@ WRONG = [
 
 @pytest.mark.parametrize(("stage", "name", "right", "wrong", "expected"), WRONG, ids=[stage for stage, *_ in WRONG])
 def test_what_would_be_wrong_in_silence_fails(
-    stage: str, name: str, right: str, wrong: str, expected: str, engine: Environment, folder: Path
+    stage: str, name: str, right: str, wrong: str, expected: str, forking: Environment, folder: Path
 ) -> None:
     file = next(folder.glob(f"*-{stage}/{name}"))
     text = file.read_text(encoding="utf-8")
     assert right in text
     file.write_text(text.replace(right, wrong), encoding="utf-8")
-    done = launched(folder, stage, engine)
+    done = launched(folder, stage, launching(forking))
     assert done.returncode != 0, done.stdout[-3000:]
     log = (file.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     last = json.loads(log[-1])
@@ -101,11 +102,11 @@ def test_what_would_be_wrong_in_silence_fails(
     assert last["keys"], "it is said at the recipe's line"
 
 
-def test_a_precision_that_accelerate_was_told_besides(engine: Environment, folder: Path) -> None:
+def test_a_precision_that_accelerate_was_told_besides(forking: Environment, folder: Path) -> None:
     stage = next(folder.glob("*-half"))
     config = stage / "train.yaml"
     config.write_text(config.read_text(encoding="utf-8").replace("fp16: true\n", ""), encoding="utf-8")
-    done = launched(folder, "half", engine, ACCELERATE_MIXED_PRECISION="bf16")
+    done = launched(folder, "half", forking, ACCELERATE_MIXED_PRECISION="bf16")
     assert done.returncode != 0
     assert "accelerate computes in bf16, and the config sets no" in done.stderr
 
@@ -115,10 +116,11 @@ def toy(folder: Path) -> str:
     return f'file("{folder}/05-scratch/result")'
 
 
-def test_a_rank_that_dies_is_replaced(engine: Environment, toy: str, tmp_path: Path) -> None:
+def test_a_rank_that_dies_is_replaced(forking: Environment, toy: str, tmp_path: Path) -> None:
     """The launcher is started anew as a whole, and goes on from the last checkpoint."""
     build(tmp_path, toy, STAGE.format(name="sft", more='launch.retries = 1, callbacks = ["shims:Dies"]'))
-    done = ftc_process("run", "r.ft", "--plain", "--engine-python", str(engine.python), cwd=tmp_path)
+    python = ("--no-preload", "--engine-python", str(launching(forking).python))
+    done = ftc_process("run", "r.ft", "--plain", *python, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     stage = tmp_path / "runs/r/last/10-sft"
     events = [json.loads(line) for line in (stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -134,13 +136,15 @@ FAULTS = {
     "hung": ("hang@4:1", "guard { stall = stop(5s) }", [("stall", "stop"), ("restart", "restarted")]),
 }
 LAYOUTS = {"ddp_full": "full {}", "zero2_lora": "lora { rank = 4 }, parallel.strategy = zero2"}
-if os.environ.get("MOMENTS"):  # make moments: each start of a launcher is 20 s of CPU
+if os.environ.get("MOMENTS"):  # make moments: each start of a launcher is 4 s of CPU
     LAYOUTS |= {"ddp_lora": "lora { rank = 4 }", "zero2_full": "full {}, parallel.strategy = zero2"}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_rank_that_dies_or_hangs_leaves_no_trace(layout: str, engine: Environment, toy: str, tmp_path: Path) -> None:
-    """With the real launcher: the stage ends, starts again from its last checkpoint, and learns what it would have learned."""
+def test_a_rank_that_dies_or_hangs_leaves_no_trace(layout: str, forking: Environment, toy: str, tmp_path: Path) -> None:
+    """With the real launcher, whose ranks are forks: the stage ends, starts again from its last checkpoint, and learns what it
+    would have learned.
+    """
     stages = {"plain": ""} | {
         name: f'launch.retries = 1, {guard}, env {{ FTC_INJECT = "{fault}" }}'
         for name, (fault, guard, _) in FAULTS.items()
@@ -149,7 +153,8 @@ def test_a_rank_that_dies_or_hangs_leaves_no_trace(layout: str, engine: Environm
         "full {}", LAYOUTS[layout]
     )
     build(tmp_path, toy, text)
-    done = ftc_process("run", "r.ft", "--plain", "--engine-python", str(engine.python), cwd=tmp_path)
+    python = ("--no-preload", "--engine-python", str(launching(forking).python))
+    done = ftc_process("run", "r.ft", "--plain", *python, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     events = {name: trained.events_of(next(tmp_path.glob(f"runs/r/last/*-{name}"))) for name in stages}
     losses = {

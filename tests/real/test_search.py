@@ -63,7 +63,7 @@ def test_a_study_on_the_engine(engine: Environment, tmp_path: Path) -> None:
     )
 
 
-def test_a_paused_trial_is_continued_from_its_checkpoint(engine: Environment, tmp_path: Path) -> None:
+def test_a_paused_trial_is_continued_from_its_checkpoint(forking: Environment, tmp_path: Path) -> None:
     """What it gives is what the same training gives without a pause, to the last bit."""
     shutil.copytree(ROOT / "examples" / "data", tmp_path / "data")
     asha = RECIPE
@@ -76,7 +76,7 @@ def test_a_paused_trial_is_continued_from_its_checkpoint(engine: Environment, tm
         assert old in asha
         asha = asha.replace(old, new)
     (tmp_path / "s.ft").write_text(asha, encoding="utf-8")
-    done = ftc_process("run", "s.ft", "--json", "--engine-python", str(engine.python), cwd=tmp_path)
+    done = ftc_process("run", "s.ft", "--json", "--no-preload", "--engine-python", str(forking.python), cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     study = json.loads(done.stdout)["study"]
     assert len(study["trials"]) == 4
@@ -88,7 +88,7 @@ def test_a_paused_trial_is_continued_from_its_checkpoint(engine: Environment, tm
     assert len(starts) > 1 and starts[0] == 0 and all(12 <= step < 60 for step in starts[1:]), "where it was left"
     straight = ftc_process(
         "run", "s.ft", "--set", f"sft.optim.lr={best['parameters']['sft.optim.lr']}", "--fresh", "--json",
-        "--engine-python", str(engine.python), cwd=tmp_path,
+        "--no-preload", "--engine-python", str(forking.python), cwd=tmp_path,
     )  # fmt: skip
     assert straight.returncode == 0, straight.stderr
     row = next(row for row in json.loads(straight.stdout)["stages"] if row["stage"] == "sft")
@@ -108,14 +108,14 @@ profile huge   { hardware { gpu = rtx4090, count = 1 }, sft.model = hf("Qwen/Qwe
 """
 
 
-def test_what_does_not_fit_the_card_is_never_launched(engine: Environment, tmp_path: Path) -> None:
+def test_what_does_not_fit_the_card_is_never_launched(forking: Environment, tmp_path: Path) -> None:
     """A third of the space trains a model of 32B whole on a card of 24 GB."""
     shutil.copytree(ROOT / "examples" / "data", tmp_path / "data")
     text = RECIPE.replace("~ choice(5e-3, 1e-7, 1e-6, 2e-6)", "~ log(1e-4 .. 1e-2)").replace("24 steps", "6 steps")
     text = text.partition("search {")[0] + THIRD
     text += "search { sampler = random(seed = 1), trials = 4, goal = minimize(sft.eval_loss) }\n"
     (tmp_path / "s.ft").write_text(text, encoding="utf-8")
-    done = ftc_process("run", "s.ft", "--json", "--engine-python", str(engine.python), cwd=tmp_path)
+    done = ftc_process("run", "s.ft", "--json", "--no-preload", "--engine-python", str(forking.python), cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     trials = json.loads(done.stdout)["study"]["trials"]
     ran = [trial for trial in trials if trial["state"] == "complete"]

@@ -31,11 +31,13 @@ SAVES_NOTHING = ("grpo", "quickstart", "search")
 
 
 @pytest.mark.parametrize("recipe", EXAMPLES, ids=lambda p: p.stem)
-def test_every_example_goes_through(recipe: Path, engine: Environment, trl: Environment, tmp_path: Path) -> None:
+def test_every_example_goes_through(
+    recipe: Path, forking: Environment, forking_trl: Environment, tmp_path: Path
+) -> None:
     examples_in(tmp_path)
     name = f"examples/{recipe.name}"
-    pythons = f"llamafactory={engine.python},trl={trl.python}"
-    done = ftc_process("run", name, "--smoke", "--json", "--engine-python", pythons, cwd=tmp_path)
+    pythons = f"llamafactory={forking.python},trl={forking_trl.python}"
+    done = ftc_process("run", name, "--smoke", "--json", "--no-preload", "--engine-python", pythons, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     (document,) = json.loads(done.stdout)["recipes"]
     assert {stage["status"] for stage in document["stages"]} == {"done"}
@@ -51,11 +53,13 @@ def test_every_example_goes_through(recipe: Path, engine: Environment, trl: Envi
     assert all("loaded again" in stage["notes"] for stage in document["stages"] if "bytes" in stage["metrics"])
 
 
-def test_hubs_scripts_gates_and_destinations(engine: Environment, tmp_path: Path) -> None:
+def test_hubs_scripts_gates_and_destinations(forking: Environment, tmp_path: Path) -> None:
     """What is out of reach is made up, scripts never run, gates report, nothing leaves the run's folder."""
     (tmp_path / "rows.jsonl").write_text('{"instruction": "q", "input": "", "output": "a"}\n' * 8, encoding="utf-8")
     (tmp_path / "r.ft").write_text(HUB, encoding="utf-8")
-    done = ftc_process("run", "r.ft", "--smoke", "--json", "--engine-python", str(engine.python), cwd=tmp_path)
+    done = ftc_process(
+        "run", "r.ft", "--smoke", "--json", "--no-preload", "--engine-python", str(forking.python), cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     (document,) = json.loads(done.stdout)["recipes"]
     assert [stage["stage"] for stage in document["stages"]] == ["tools", "scratch()", "sft", "dpo", "exam", "merge"]
@@ -73,7 +77,7 @@ def test_hubs_scripts_gates_and_destinations(engine: Environment, tmp_path: Path
         assert message in done.stderr
 
 
-def test_a_failure_names_the_recipes_line(engine: Environment, tmp_path: Path) -> None:
+def test_a_failure_names_the_recipes_line(forking: Environment, tmp_path: Path) -> None:
     """A fault nobody foresaw: the engine's own words, at the value they quote."""
     (tmp_path / "rows.jsonl").write_text('{"instruction": "q", "input": "", "output": "a"}\n' * 8, encoding="utf-8")
     text = """
@@ -92,7 +96,7 @@ sft {
         "llamafactory { lr_scheduler_kwargs_typo = 1 }", 'llamafactory { accelerator_config = "no.json" }'
     )
     (tmp_path / "r.ft").write_text(broken, encoding="utf-8")
-    done = ftc_process("run", "r.ft", "--smoke", "--engine-python", str(engine.python), cwd=tmp_path)
+    done = ftc_process("run", "r.ft", "--smoke", "--no-preload", "--engine-python", str(forking.python), cwd=tmp_path)
     assert done.returncode == 1
     assert "error[FT950] stage-failed: `sft`: " in done.stderr
     assert "--> r.ft:6:39" in done.stderr

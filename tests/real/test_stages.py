@@ -52,9 +52,9 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(place: Path, text: str, engine: Environment, *arguments: str) -> dict[str, Any]:
+def run(place: Path, text: str, engine: Environment) -> dict[str, Any]:
     (place / "r.ft").write_text(text, encoding="utf-8")
-    done = ftc_process("run", "r.ft", "--json", "--engine-python", str(engine.python), *arguments, cwd=place)
+    done = ftc_process("run", "r.ft", "--json", "--no-preload", "--engine-python", str(engine.python), cwd=place)
     assert "Traceback" not in done.stderr, done.stderr
     document: dict[str, Any] = json.loads(done.stdout) if done.stdout else {"stages": []}
     logs = sorted((place / "runs").glob("r/last/*/log.txt"))
@@ -62,8 +62,8 @@ def run(place: Path, text: str, engine: Environment, *arguments: str) -> dict[st
     return document | {"code": done.returncode, "stderr": done.stderr, "tails": tails}
 
 
-def test_sft_reward_dpo_eval_merge(engine: Environment, place: Path) -> None:
-    document = run(place, ALIGN, engine)
+def test_sft_reward_dpo_eval_merge(forking: Environment, place: Path) -> None:
+    document = run(place, ALIGN, forking)
     assert document["code"] == 0, document["stderr"] + document["tails"]
     folder = place / document["run"]
     for stage in ("sft", "judge", "dpo", "more"):
@@ -76,7 +76,7 @@ def test_sft_reward_dpo_eval_merge(engine: Environment, place: Path) -> None:
     assert set(exam["metrics"]) == {"loss", "rouge_1", "rouge_2", "rouge_l", "bleu"}
 
 
-def test_kto_and_methods(engine: Environment, place: Path) -> None:
+def test_kto_and_methods(forking: Environment, place: Path) -> None:
     rows = [{"instruction": f"q{n}", "input": "", "output": f"a{n}", "label": n % 2 == 0} for n in range(24)]
     (place / "kto.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     text = (
@@ -89,11 +89,11 @@ sft wsd { model = tiny, data = file("data/alpaca_zh_demo.json"), full {}, packin
   optim { lr = 1e-3, schedule = [warmup(1 steps), hold(2 steps), decay(1 steps, to = 10%)] } }
 """
     )
-    document = run(place, text, engine)
+    document = run(place, text, forking)
     assert document["code"] == 0, document["stderr"] + document["tails"]
 
 
-def test_a_gate_stops_what_depends_on_it(engine: Environment, place: Path) -> None:
+def test_a_gate_stops_what_depends_on_it(forking: Environment, place: Path) -> None:
     text = (
         HEAD
         + """
@@ -103,7 +103,7 @@ eval exam from sft { data = rows.eval, gate { loss = at_most(0.001) } }
 merge from sft { after = exam }
 """
     )
-    document = run(place, text, engine)
+    document = run(place, text, forking)
     assert document["code"] == 3
     statuses = {stage["stage"]: stage["status"] for stage in document["stages"]}
     assert statuses["exam"] == "refused"
@@ -112,7 +112,7 @@ merge from sft { after = exam }
     assert "wanted at most 0.001" in exam["message"]
 
 
-def test_a_loss_that_is_not_a_number_is_a_failure(engine: Environment, place: Path) -> None:
+def test_a_loss_that_is_not_a_number_is_a_failure(forking: Environment, place: Path) -> None:
     """The engine itself would log 0.0 and end well."""
     text = (
         HEAD.replace("4 steps", "40 steps")
@@ -121,7 +121,7 @@ sft { model = tiny, data = file("data/alpaca_zh_demo.json"), full {},
   optim { name = sgd, lr = 1e8, weight_decay = 1000, clip = none } }
 """
     )
-    document = run(place, text, engine)
+    document = run(place, text, forking)
     assert document["code"] == 1, document["tails"]
     sft = next(stage for stage in document["stages"] if stage["stage"] == "sft")
     assert "is nan at step" in sft["message"] or "is inf at step" in sft["message"]
@@ -130,9 +130,9 @@ sft { model = tiny, data = file("data/alpaca_zh_demo.json"), full {},
         json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
-def test_the_yaml_works_with_the_engines_own_command(engine: Environment, place: Path) -> None:
+def test_the_yaml_works_with_the_engines_own_command(engine: Environment, forking: Environment, place: Path) -> None:
     text = HEAD + 'sft { model = tiny, data = file("data/alpaca_zh_demo.json"), full {} }\n'
-    document = run(place, text, engine)
+    document = run(place, text, forking)
     assert document["code"] == 0, document["tails"]
     folder = place / document["run"]
     shutil.rmtree(folder / "10-sft" / "result")
@@ -151,7 +151,7 @@ def test_doctor_finds_it_sound(engine: Environment, tmp_path: Path) -> None:
     assert "ok       LLaMA-Factory" in done.stdout
 
 
-LONG = HEAD.replace("4 steps", "2000 steps").replace("every = 1 steps", "every = 5 steps")
+LONG = HEAD.replace("4 steps", "1000 steps").replace("every = 1 steps", "every = 5 steps")
 TRAIN = """
 sft { model = tiny, data = file("data/alpaca_zh_demo.json"), full {}, save { every = 20 steps, keep = 2 }{more} }
 """
@@ -172,23 +172,24 @@ def test_an_interrupted_stage_goes_on_from_its_checkpoint(engine: Environment, p
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
-    assert steps_of(stage)[-1] < 2000
+    assert steps_of(stage)[-1] < 1000
     (place / "r.ft").write_text(f"# a remark\n{LONG}{TRAIN.replace('{more}', '')}", encoding="utf-8")
     done = ftc_process("run", "r.ft", "--plain", "--engine-python", str(engine.python), cwd=place)
     assert done.returncode == 0, done.stderr[-2000:]
     starts = [event for event in events.read(stage / "metrics.jsonl") if event["event"] == "start"]
     assert len(starts) == 2 and starts[1]["step"] >= 20, "it resumed"
-    assert steps_of(stage)[-1] == 2000
+    assert steps_of(stage)[-1] == 1000
 
 
 def test_a_broken_newest_checkpoint_is_set_aside_and_the_mean_loss_is_of_all_steps(
-    engine: Environment, place: Path
+    forking: Environment, place: Path
 ) -> None:
     """A run killed while it saved left a checkpoint on which every later one failed; its train_loss was of the rest alone."""
-    text = LONG.replace("2000 steps", "200 steps") + TRAIN.replace("{more}", "")
+    text = LONG.replace("1000 steps", "200 steps") + TRAIN.replace("{more}", "")
     assert "200 steps" in text
     (place / "r.ft").write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "ftdsl.cli.main", "run", "r.ft", "--plain", "--engine-python", str(engine.python)]
+    python = ("--no-preload", "--engine-python", str(forking.python))
+    command = [sys.executable, "-m", "ftdsl.cli.main", "run", "r.ft", "--plain", *python]
     process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     result = place / "runs" / "r" / "last" / "10-sft" / "result"
     deadline = time.monotonic() + 240
@@ -199,7 +200,7 @@ def test_a_broken_newest_checkpoint_is_set_aside_and_the_mean_loss_is_of_all_ste
     newest = max(result.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     optimizer = newest / "optimizer.pt"
     optimizer.write_bytes(optimizer.read_bytes()[:100])
-    done = ftc_process("run", "r.ft", "--json", "--engine-python", str(engine.python), cwd=place)
+    done = ftc_process("run", "r.ft", "--json", *python, cwd=place)
     assert done.returncode == 0, done.stderr[-2000:]
     assert f"{newest.name} is damaged" in done.stderr
     assert (result / f"broken-{newest.name}").is_dir()
@@ -213,25 +214,25 @@ def test_a_broken_newest_checkpoint_is_set_aside_and_the_mean_loss_is_of_all_ste
     assert sft["metrics"]["train_loss"] == pytest.approx(mean, rel=0.02)
 
 
-def test_a_destination_of_another_run_is_set_aside(engine: Environment, place: Path) -> None:
+def test_a_destination_of_another_run_is_set_aside(forking: Environment, place: Path) -> None:
     """The engine would go on from whatever checkpoint lies there, and call it this recipe's result."""
     text = HEAD.replace("4 steps", "20 steps") + TRAIN.replace("{more}", ', to = "out/m", seed = {seed}')
     for seed in (1, 2):
-        document = run(place, text.replace("{seed}", str(seed)), engine)
+        document = run(place, text.replace("{seed}", str(seed)), forking)
         assert document["code"] == 0, document["tails"]
         assert steps_of(place / document["run"] / "10-sft")[0] == 1
     assert (place / "out" / "m" / "model.safetensors").exists()
     assert (place / "out" / "m.before-1" / "model.safetensors").exists()
 
 
-def test_parquet_and_csv_reach_the_engine(engine: Environment, place: Path) -> None:
+def test_parquet_and_csv_reach_the_engine(forking: Environment, place: Path) -> None:
     """One source of each kind, mixed by a data stage, trained on."""
     code = (
         "import pyarrow as pa, pyarrow.parquet as pq\n"
         "rows = {'instruction': [f'q{n}' for n in range(8)], 'input': [''] * 8, 'output': [f'a{n}' for n in range(8)]}\n"
         "pq.write_table(pa.table(rows), 'rows.parquet')\n"
     )
-    subprocess.run([str(engine.python), "-c", code], cwd=place, check=True)
+    subprocess.run([str(forking.python), "-c", code], cwd=place, check=True)
     lines = "".join(f"x{n},,y{n}\n" for n in range(8))
     (place / "rows.csv").write_text("instruction,input,output\n" + lines, encoding="utf-8")
     text = (
@@ -241,7 +242,7 @@ data rows { source = [file("rows.csv"), file("rows.parquet")] }
 sft { model = tiny, data = rows, full {} }
 """
     )
-    document = run(place, text, engine)
+    document = run(place, text, forking)
     assert document["code"] == 0, document["stderr"] + document["tails"]
     rows = (place / document["run"] / "10-rows" / "train.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(rows) == 16

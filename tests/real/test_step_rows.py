@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ import pytest
 from ftdsl.run.environments import Environment
 from ftdsl.run.step_rows import NoRowsError, rows_of_steps
 from tests.conftest import ftc_process
-from tests.real import preloaded, trained
+from tests.real import trained
 
 pytestmark = pytest.mark.real
 
@@ -43,15 +42,14 @@ kto liked {{ data = file("liked.jsonl"), batch {{ micro = 4 }}, duration = 1 epo
 
 
 @pytest.fixture(scope="module")
-def ran(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, trained.Trained]]:
+def ran(forking: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, trained.Trained]:
     from ftdsl.runtime.data.origins import hash_of
 
     place = tmp_path_factory.mktemp("rows")
     trained.write_rows(place)
     seventh = json.loads((place / "rows.jsonl").read_text(encoding="utf-8").splitlines()[6])
     shutil.copy(Path(__file__).with_name("shims.py"), place)
-    with preloaded.started(engine.python, tmp_path_factory.mktemp("p")) as python:
-        yield trained.run(place, SFT, python, batch="", more=MORE.replace("ROW7", hash_of(seventh)))
+    return trained.run(place, SFT, forking.python, batch="", more=MORE.replace("ROW7", hash_of(seventh)))
 
 
 def computed(stage: trained.Trained) -> dict[int, set[str]]:
@@ -81,18 +79,18 @@ def named(stage: trained.Trained, steps: list[int], python: Path) -> dict[int, s
 
 @pytest.mark.parametrize("name", [*SFT, "pairs", "liked"])
 def test_rows_of_a_step_are_those_that_were_computed(
-    name: str, ran: dict[str, trained.Trained], engine: Environment
+    name: str, ran: dict[str, trained.Trained], forking: Environment
 ) -> None:
     seen = computed(ran[name])
     last = max(seen)
     steps = sorted({1, 2, last // 2, last // 2 + 1, last - 1, last})
-    assert named(ran[name], steps, engine.python) == {step: seen[step] for step in steps}
+    assert named(ran[name], steps, forking.python) == {step: seen[step] for step in steps}
 
 
-def test_text_that_is_cut_into_blocks(ran: dict[str, trained.Trained], engine: Environment) -> None:
+def test_text_that_is_cut_into_blocks(ran: dict[str, trained.Trained], forking: Environment) -> None:
     """A row that a block's border cuts belongs to both; of a question that is cut only a part can be read, or nothing."""
     seen = computed(ran["text"])
-    found = named(ran["text"], [1, 2, max(seen)], engine.python)
+    found = named(ran["text"], [1, 2, max(seen)], forking.python)
     for step, questions in found.items():
         assert all(any(whole.startswith(part) for whole in questions) for part in seen[step])
         assert len(questions - seen[step]) <= 4
@@ -108,7 +106,7 @@ def test_rows_that_are_named_are_left_out(ran: dict[str, trained.Trained]) -> No
     assert not {"say 6", "say 8"} & set().union(*computed(ran["held"]).values())
 
 
-def test_a_folder_that_does_not_train(ran: dict[str, trained.Trained], engine: Environment) -> None:
+def test_a_folder_that_does_not_train(ran: dict[str, trained.Trained], forking: Environment) -> None:
     from ftdsl.run.step_rows import stage_of
 
     folder = next(ran["held"].folder.parent.glob("*-kept"))
@@ -139,13 +137,13 @@ sft {
 """
 
 
-def test_the_row_behind_spikes_is_found_and_left_out(engine: Environment, tmp_path: Path) -> None:
+def test_the_row_behind_spikes_is_found_and_left_out(forking: Environment, tmp_path: Path) -> None:
     """One row of garbage: both of its steps spike, it is the one that both have, and without it the run is healthy."""
     trained.write_chains(tmp_path, bad=211)
     (tmp_path / "bad.ft").write_text(BAD, encoding="utf-8")
     (tmp_path / "ftc.toml").touch()
-    python = ("--engine-python", str(engine.python))
-    assert ftc_process("run", "bad.ft", "--plain", *python, cwd=tmp_path).returncode == 0
+    python = ("--engine-python", str(forking.python))
+    assert ftc_process("run", "bad.ft", "--plain", "--no-preload", *python, cwd=tmp_path).returncode == 0
     shown = ftc_process("diagnose", "bad.ft", "--rows", "spikes", "--json", *python, cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     document = json.loads(shown.stdout)
@@ -155,6 +153,6 @@ def test_the_row_behind_spikes_is_found_and_left_out(engine: Environment, tmp_pa
     done = ftc_process("diagnose", "bad.ft", "--rows", "spikes", "--drop", "rows.jsonl:212", *python, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "rows.jsonl:212 #" in (tmp_path / "bad.ft").read_text(encoding="utf-8")
-    assert ftc_process("run", "bad.ft", "--plain", *python, cwd=tmp_path).returncode == 0
+    assert ftc_process("run", "bad.ft", "--plain", "--no-preload", *python, cwd=tmp_path).returncode == 0
     again = ftc_process("diagnose", "bad.ft", cwd=tmp_path)
     assert (again.returncode, "healthy" in again.stdout) == (0, True), again.stdout

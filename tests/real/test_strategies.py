@@ -19,6 +19,7 @@ import pytest
 
 from ftdsl.run.environments import Environment
 from tests.conftest import ROOT, ftc_process
+from tests.real.conftest import launching
 
 pytestmark = pytest.mark.real
 
@@ -86,13 +87,15 @@ def taken(port: int) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def trained(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(forking: Environment, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     place = tmp_path_factory.mktemp("strategies")
     shutil.copytree(ROOT / "examples" / "data", place / "data")
     text = HEAD.format(model=TINY) + "".join(STAGE.format(name=name, more=more) for name, more in STAGES.items())
     (place / "r.ft").write_text(text, encoding="utf-8")
     with taken(29500):  # where torch and DeepSpeed meet if nobody says otherwise: another run's, say
-        done = ftc_process("run", "r.ft", "--plain", "--engine-python", str(engine.python), cwd=place)
+        done = ftc_process(
+            "run", "r.ft", "--plain", "--no-preload", "--engine-python", str(launching(forking).python), cwd=place
+        )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     found = Trained(place)
     for name in STAGES:
@@ -116,17 +119,17 @@ print(json.dumps([[sorted(one) == sorted(first), max(float((one[k] - first[k]).a
 """
 
 
-def apart(engine: Environment, *folders: Path) -> list[list[float]]:
+def apart(forking: Environment, *folders: Path) -> list[list[float]]:
     """Of each model but the first: has it the same tensors, and the largest difference of a weight."""
     models = [str(folder / "result" / "model.safetensors") for folder in folders]
-    done = subprocess.run([str(engine.python), "-c", WEIGHTS, *models], capture_output=True, text=True, check=True)
+    done = subprocess.run([str(forking.python), "-c", WEIGHTS, *models], capture_output=True, text=True, check=True)
     found: list[list[float]] = json.loads(done.stdout)
     return found
 
 
-def test_the_weights_are_those_of_one_process(engine: Environment, trained: Trained) -> None:
+def test_the_weights_are_those_of_one_process(forking: Environment, trained: Trained) -> None:
     names = [name for name in STAGES if name != "half"]
-    found = apart(engine, *(trained.folders[name] for name in names))
+    found = apart(forking, *(trained.folders[name] for name in names))
     assert {name: most for name, (same, most) in zip(names[1:], found, strict=True) if not same or most > SAME} == {}
 
 
@@ -146,7 +149,7 @@ def own(trained: Trained, name: str, text: str) -> Path:
     return trained.place / "build" / name
 
 
-def test_fsdp2_shards_and_trains_the_same(engine: Environment, trained: Trained) -> None:
+def test_fsdp2_shards_and_trains_the_same(forking: Environment, trained: Trained) -> None:
     """The recipe is for cards; `use_cpu` and the shim stand in for them. What it compiles to is otherwise left as it is."""
     shutil.copy(Path(__file__).with_name("shims.py"), trained.place)
     more = """hardware { gpu = a100(80GB), count = 2 }, parallel.strategy = fsdp2, attention = auto
@@ -155,7 +158,7 @@ def test_fsdp2_shards_and_trains_the_same(engine: Environment, trained: Trained)
     build = own(trained, "fsdp2", STAGE.format(name="fsdp2", more=more))
     with (build / "10-fsdp2" / "train.yaml").open("a", encoding="utf-8") as config:
         config.write("use_cpu: true\n")
-    env = {**os.environ, "FT_PYTHON": str(engine.python), "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "FT_PYTHON": str(launching(forking).python), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         ["bash", str(build / "run.sh"), "sharded"], cwd=trained.place, env=env, capture_output=True, text=True
     )
@@ -166,7 +169,7 @@ def test_fsdp2_shards_and_trains_the_same(engine: Environment, trained: Trained)
     trained.read("fsdp2", trained.place / "sharded" / "10-fsdp2")
     for step, plain in zip(trained.curves["fsdp2"], trained.curves["ddp"], strict=True):
         assert step == pytest.approx(plain, rel=SAME)
-    ((same, most),) = apart(engine, trained.folders["ddp"], trained.folders["fsdp2"])
+    ((same, most),) = apart(forking, trained.folders["ddp"], trained.folders["fsdp2"])
     assert (same, most < SAME) == (True, True)
 
 
@@ -177,13 +180,13 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("more", ["", "launch.retries = 1"], ids=["static", "rendezvous"])
-def test_two_hosts(more: str, engine: Environment, trained: Trained) -> None:
+def test_two_hosts(more: str, forking: Environment, trained: Trained) -> None:
     """Two nodes of one process, started as the header of run.sh says; both are this machine."""
     name = f"hosts{len(more)}"
     build = own(trained, name, STAGE.format(name="sft", more=f"hardware {{ count = 1, nodes = 2 }}, {more}"))
     text = (build / "run.sh").read_text(encoding="utf-8")
     assert "NODE_RANK=1 MASTER_ADDR=ADDRESS_OF_THE_FIRST bash run.sh RUN_FOLDER" in text
-    env = {**os.environ, "FT_PYTHON": str(engine.python), "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1",
+    env = {**os.environ, "FT_PYTHON": str(launching(forking).python), "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1",
            "MASTER_PORT": str(free_port())}  # fmt: skip
     command = ["bash", str(build / "run.sh"), f"{name}-run"]
     nodes = [

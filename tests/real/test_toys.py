@@ -54,12 +54,12 @@ METHODS = ("galore", "apollo", "badam", "muon", "adam_mini")
 """Made by LLaMA-Factory itself; tests/plan has them, and recipes of tests/corpus were run with each."""
 
 
-def test_every_architecture_and_optimizer_of_the_table(engine: Environment, tmp_path: Path) -> None:
+def test_every_architecture_and_optimizer_of_the_table(forking: Environment, tmp_path: Path) -> None:
     table = catalog.smoke()
     kinds = sorted({*table["families"].values(), *table["text_sides"].values()})
     named = table["members"]["optim.name"]["cpu"]
     optimizers = sorted({OURS.get(name, name) for name in named if name not in METHODS})
-    command = [str(engine.python), "-c", TRY, str(ROOT / "ftdsl"), json.dumps(kinds), json.dumps(optimizers)]
+    command = [str(forking.python), "-c", TRY, str(ROOT / "ftdsl"), json.dumps(kinds), json.dumps(optimizers)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     line = next((line for line in done.stdout.splitlines() if line.startswith("SAID ")), None)
     assert line is not None, done.stderr[-2000:]

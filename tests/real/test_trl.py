@@ -39,8 +39,8 @@ merge whole_again from further { }
 """
 
 
-def test_every_stage_trains_and_hands_on(trl: Environment, tmp_path: Path) -> None:
-    report = carried_out(tmp_path, STAGES, trl)
+def test_every_stage_trains_and_hands_on(forking_trl: Environment, tmp_path: Path) -> None:
+    report = carried_out(tmp_path, STAGES, forking_trl)
     for name in ("texts", "whole", "alone"):
         assert report[name]["trained"] == report[name]["all"], name
     for name in ("small", "pairs", "liked", "judge"):
@@ -74,8 +74,8 @@ sft moving { duration = 20 steps, lora { rank_budget = 2 } }
 PROMPTS = ("prefixed", "projected", "prompted", "spelled", "encoded", "recurrent")
 
 
-def test_every_method_trains_saves_and_reloads(trl: Environment, tmp_path: Path) -> None:
-    report = carried_out(tmp_path, DATA + METHODS, trl)
+def test_every_method_trains_saves_and_reloads(forking_trl: Environment, tmp_path: Path) -> None:
+    report = carried_out(tmp_path, DATA + METHODS, forking_trl)
     for name, found in report.items():
         assert found["reload"] <= 1e-5, (name, found)
         assert 0 < found["trained"] < found["all"] * (0.6 if name == "recurrent" else 0.5), name
@@ -87,9 +87,9 @@ def test_every_method_trains_saves_and_reloads(trl: Environment, tmp_path: Path)
     assert any("lm_head" in name for name in report["some"]["names"])
 
 
-def test_ranks_move_down_to_the_budget(trl: Environment, tmp_path: Path) -> None:
+def test_ranks_move_down_to_the_budget(forking_trl: Environment, tmp_path: Path) -> None:
     text = DATA + "sft moving { duration = 20 steps, lora { rank_budget = 2, rank = 4 }, optim { warmup = 2 steps } }"
-    carried_out(tmp_path, text, trl)
+    carried_out(tmp_path, text, forking_trl)
     stage = next(tmp_path.glob("run/*-moving"))
     lines = [json.loads(line) for line in (stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     sums = [int(line["message"].split(": ")[1].split()[0]) for line in lines if line["event"] == "note"]
@@ -106,7 +106,7 @@ SIZES = {"road": "group_size = 16", "c3a": "block_size = 16", "vblora": "vector_
 """Sizes that divide a toy's; the defaults are for real models."""
 
 
-def test_every_variant_of_the_table(trl: Environment, tmp_path: Path) -> None:
+def test_every_variant_of_the_table(forking_trl: Environment, tmp_path: Path) -> None:
     stages = []
     for name, variant in catalog.variants().items():
         rank = ", rank = 4" if variant.get("rank") else ""
@@ -114,7 +114,7 @@ def test_every_variant_of_the_table(trl: Environment, tmp_path: Path) -> None:
         stages.append(f"sft v_{name} {{ lora {{ variant = {name}{rank} }}{own} }}\n")
     for name in catalog.variants("init"):
         stages.append(f"sft i_{name} {{ lora {{ rank = 4, init = {name} }} }}\n")
-    report = carried_out(tmp_path, DATA + "".join(stages), trl)
+    report = carried_out(tmp_path, DATA + "".join(stages), forking_trl)
     for name, variant in catalog.variants().items():
         found = report[f"v_{name}"]
         assert 0 < found["trained"] < found["all"], name
@@ -156,11 +156,11 @@ sft experts { lora { rank = 2, target_parameters = ["mlp.experts.gate_up_proj"] 
 """
 
 
-def test_parameters_of_fused_experts(trl: Environment, tmp_path: Path) -> None:
+def test_parameters_of_fused_experts(forking_trl: Environment, tmp_path: Path) -> None:
     subprocess.run(
-        [str(trl.python), "-c", MIXTURE, str(tmp_path / "moe")], check=True, capture_output=True, timeout=120
+        [str(forking_trl.python), "-c", MIXTURE, str(tmp_path / "moe")], check=True, capture_output=True, timeout=120
     )
-    found = carried_out(tmp_path, EXPERTS, trl, head="")["experts"]
+    found = carried_out(tmp_path, EXPERTS, forking_trl, head="")["experts"]
     assert found["names"] and all("experts" in name for name in found["names"])
     assert found["reload"] <= 1e-6 and found["merge"] < 1e-4
 
@@ -182,14 +182,14 @@ merge last from third { engine = llamafactory }
 
 
 def test_an_adapter_goes_from_one_engine_to_the_other_and_back(
-    engine: Environment, trl: Environment, tmp_path: Path
+    forking: Environment, forking_trl: Environment, tmp_path: Path
 ) -> None:
     from tests.real.trained import write_rows
 
     write_rows(tmp_path)
     (tmp_path / "r.ft").write_text(BOTH, encoding="utf-8")
-    pythons = f"trl={trl.python},llamafactory={engine.python}"
-    done = ftc_process("run", "r.ft", "--json", "--engine-python", pythons, cwd=tmp_path)
+    pythons = f"trl={forking_trl.python},llamafactory={forking.python}"
+    done = ftc_process("run", "r.ft", "--json", "--no-preload", "--engine-python", pythons, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     stages = {stage["stage"]: stage["status"] for stage in json.loads(done.stdout)["stages"]}
     assert {stages[name] for name in ("first", "second", "third", "last")} == {"done"}
@@ -214,6 +214,6 @@ sft patient {
 )
 
 
-def test_it_stops_when_nothing_gets_better(trl: Environment, tmp_path: Path) -> None:
-    found = carried_out(tmp_path, PATIENT, trl)["patient"]
+def test_it_stops_when_nothing_gets_better(forking_trl: Environment, tmp_path: Path) -> None:
+    found = carried_out(tmp_path, PATIENT, forking_trl)["patient"]
     assert 2 < len(found["losses"]) < 30, "two evaluations without a better one"

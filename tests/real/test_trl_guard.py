@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -33,10 +32,10 @@ STAGES = {
 
 
 @pytest.fixture(scope="module")
-def ran(trl: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, trained.Trained]]:
+def ran(forking_trl: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, trained.Trained]:
     place = tmp_path_factory.mktemp("guard")
     trained.write_rows(place)
-    yield trained.run(place, STAGES, trl.python, more="engine = trl\n")
+    return trained.run(place, STAGES, forking_trl.python, more="engine = trl\n")
 
 
 @pytest.mark.parametrize(("name", "like"), [("nan", "undisturbed"), ("corrupt", "undisturbed"), ("ramp_nan", "ramp")])

@@ -70,7 +70,7 @@ def cases() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory, trl: Environment) -> Path:
+def tokenizer(tmp_path_factory: pytest.TempPathFactory, forking_trl: Environment) -> Path:
     """A tokenizer with the tokens of every template, made by the runtime's own code."""
     folder = tmp_path_factory.mktemp("tokenizer")
     marks = {mark for name in TEMPLATES for mark in _marks(catalog.chat_formats()[1][name])}
@@ -89,7 +89,9 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory, trl: Environment) -> Pat
     )
     special = ["<s>", "</s>", "<pad>", "<|endoftext|>", *sorted(marks)]
     subprocess.run(
-        [str(trl.python), "-c", program, json.dumps(special), " ".join(WORDS), str(folder)], check=True, timeout=120
+        [str(forking_trl.python), "-c", program, json.dumps(special), " ".join(WORDS), str(folder)],
+        check=True,
+        timeout=120,
     )
     return folder
 
@@ -170,14 +172,16 @@ def ours(case: dict[str, Any], folder: Path) -> dict[str, list[Any]]:
     return {name: [row[name] for row in made] for name in made[0]}
 
 
-def test_rows_get_the_same_ids_and_labels_in_both_engines(engine: Environment, tokenizer: Path, tmp_path: Path) -> None:
+def test_rows_get_the_same_ids_and_labels_in_both_engines(
+    forking: Environment, tokenizer: Path, tmp_path: Path
+) -> None:
     listed = cases()
     (tmp_path / "spec.json").write_text(
         json.dumps({"model": str(tokenizer), "cutoff_len": LIMIT, "rows": ROWS, "cases": listed}), encoding="utf-8"
     )
     probe = ROOT / "tests" / "real" / "trl_parity_probe.py"
     done = subprocess.run(
-        [str(engine.python), str(probe), str(tmp_path / "spec.json")],
+        [str(forking.python), str(probe), str(tmp_path / "spec.json")],
         capture_output=True,
         text=True,
         timeout=200,
@@ -204,12 +208,12 @@ def test_rows_get_the_same_ids_and_labels_in_both_engines(engine: Environment, t
 
 
 def test_the_first_step_has_the_same_loss_in_both_engines(
-    engine: Environment, trl: Environment, tmp_path: Path
+    forking: Environment, forking_trl: Environment, tmp_path: Path
 ) -> None:
     """Same rows, seed, order and rate. Later steps differ by rounding: TRL computes the loss in blocks of tokens."""
     write_rows(tmp_path)
     stages = {"ours": "engine = trl, full { }", "theirs": "engine = llamafactory, full { }"}
-    pythons = f"trl={trl.python},llamafactory={engine.python}"
+    pythons = f"trl={forking_trl.python},llamafactory={forking.python}"
     done = run(tmp_path, stages, Path(pythons))
     first, second = done["ours"].losses, done["theirs"].losses
     assert abs(first[1] - second[1]) <= 1e-4, (first[1], second[1])

@@ -5,20 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ftdsl.environments import folder_of, python_in
+from ftdsl.run.environments import Environment
 from tests.conftest import ROOT, ftc_process
-from tests.real import preloaded
 
 pytestmark = pytest.mark.real
-
-MODULES = (*(f"trl.trainer.{name}_trainer" for name in ("sft", "reward", "grpo", "distillation")), "peft")
-"""Imported once: TRL imports its trainers when they are first used."""
 
 OWN = '''
 def digits(completions, **columns):
@@ -115,7 +110,7 @@ class Ran:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
+def ran(forking_trl: Environment, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     place = tmp_path_factory.mktemp("policy")
     words = ("red", "blue", "seven", "north")
     rows = [{"instruction": f"say {n}", "input": "", "output": f"{words[n % 4]} {words[n // 4 % 4]}", "level": n % 7,
@@ -125,14 +120,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         (place / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     (place / "own.py").write_text(OWN, encoding="utf-8")
     (place / "r.ft").write_text(RECIPE, encoding="utf-8")
-    real = python_in(ROOT / folder_of("trl"))
-    with preloaded.started(real, tmp_path_factory.mktemp("p"), modules=MODULES) as python:
-        done = ftc_process("run", "r.ft", "--json", "--engine-python", str(python), cwd=place)
-        assert done.stdout, done.stderr
-        document = json.loads(done.stdout)
-        failed = {stage["stage"]: stage for stage in document["stages"] if stage["status"] not in ("done", "cached")}
-        assert not failed, json.dumps(failed)[-3000:]
-        yield Ran(place / "runs" / "r" / "last", document)
+    python = str(forking_trl.python)
+    done = ftc_process("run", "r.ft", "--json", "--no-preload", "--engine-python", python, cwd=place)
+    assert done.stdout, done.stderr
+    document = json.loads(done.stdout)
+    failed = {stage["stage"]: stage for stage in document["stages"] if stage["status"] not in ("done", "cached")}
+    assert not failed, json.dumps(failed)[-3000:]
+    return Ran(place / "runs" / "r" / "last", document)
 
 
 def test_rewards_rise(ran: Ran) -> None:
@@ -188,11 +182,10 @@ def test_gates_move_and_experts_are_loaded(ran: Ran) -> None:
     assert ran.result("further")["first_loss"] < ran.result("mixture")["first_loss"]
 
 
-def test_own_adapters_are_loaded_outside(ran: Ran) -> None:
+def test_own_adapters_are_loaded_outside(ran: Ran, trl: Environment) -> None:
     base = ran.stage("scratch") / "result"
-    python = python_in(ROOT / folder_of("trl"))
     for name in ("bottle", "further"):
-        command = [str(python), "-I", "-c", LOAD, str(base), str(ran.stage(name) / "result")]
+        command = [str(trl.python), "-I", "-c", LOAD, str(base), str(ran.stage(name) / "result")]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
         changed, off = json.loads(done.stdout.splitlines()[-1])
@@ -237,7 +230,7 @@ print(json.dumps(found, default=str))
 """
 
 
-def test_vllm_and_every_key_are_taken_by_trl(tmp_path: Path) -> None:
+def test_vllm_and_every_key_are_taken_by_trl(forking_trl: Environment, tmp_path: Path) -> None:
     """No GPU is here: what is compiled for four of them is held against TRL's configuration classes."""
     row = json.dumps({"instruction": "q", "input": "", "output": "a"})
     (tmp_path / "rows.jsonl").write_text(f"{row}\n", encoding="utf-8")
@@ -245,7 +238,7 @@ def test_vllm_and_every_key_are_taken_by_trl(tmp_path: Path) -> None:
     done = ftc_process("compile", "r.ft", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     paths = sorted(str(path) for path in (tmp_path / "build").rglob("train.yaml"))
-    command = [str(python_in(ROOT / folder_of("trl"))), "-c", CONFIGURED, *paths]
+    command = [str(forking_trl.python), "-c", CONFIGURED, *paths]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "WORLD_SIZE": "1"}
     probed = subprocess.run(command, env=env, capture_output=True, text=True)
     assert probed.returncode == 0, probed.stderr[-2000:]

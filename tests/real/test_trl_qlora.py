@@ -49,7 +49,7 @@ batch {{ micro = 4, accumulate = 2 }}
 
 
 def test_the_engine_reads_what_the_recipe_says(
-    trl: Environment, tmp_path: Path, checked: Callable[..., Outcome]
+    forking_trl: Environment, tmp_path: Path, checked: Callable[..., Outcome]
 ) -> None:
     documents: dict[str, Any] = {}
     for kind, config in STAGES.items():
@@ -61,7 +61,7 @@ def test_the_engine_reads_what_the_recipe_says(
             documents[f"{kind} {scheme}"] = (data, config)
     (tmp_path / "documents.json").write_text(json.dumps(documents), encoding="utf-8")
     probe = Path(__file__).with_name("qlora_probe.py")
-    command = [str(trl.python), str(probe), "documents.json", "read.json"]
+    command = [str(forking_trl.python), str(probe), "documents.json", "read.json"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

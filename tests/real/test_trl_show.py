@@ -75,7 +75,7 @@ def _marks() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def project(trl: Environment, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(forking_trl: Environment, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe with all stages, its rows, and a toy."""
     folder = tmp_path_factory.mktemp("shown")
     write_rows(folder, 12)
@@ -87,13 +87,17 @@ def project(trl: Environment, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "r.ft").write_text(RECIPE + "\n".join(stages), encoding="utf-8")
     text = json.dumps(chats) + (folder / "rows.jsonl").read_text(encoding="utf-8")
     subprocess.run(
-        [trl.python, "-c", TOY, json.dumps(_marks()), text], cwd=folder, check=True, capture_output=True, timeout=300
+        [forking_trl.python, "-c", TOY, json.dumps(_marks()), text],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        timeout=300,
     )
     return folder
 
 
 @pytest.fixture(scope="module")
-def made(project: Path, trl: Environment) -> dict[str, dict[str, Any]]:
+def made(project: Path, forking_trl: Environment) -> dict[str, dict[str, Any]]:
     """By stage: what `ftc data show` gives, and what the trainer hands to the model."""
     done = ftc("compile", "r.ft", cwd=project)
     assert done.returncode == 0, done.stderr
@@ -102,12 +106,12 @@ def made(project: Path, trl: Environment) -> dict[str, dict[str, Any]]:
     (run / "inputs").symlink_to(project)
     manifest = [path.parent.name for path in run.glob("*/launch.sh")]
     data = next(name for name in manifest if name.endswith("-chats"))
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "FT_PYTHON": str(trl.python)}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "FT_PYTHON": str(forking_trl.python)}
     subprocess.run(["bash", run / data / "launch.sh"], cwd=run, env=env, check=True, capture_output=True, timeout=300)
     specs = sorted(f"{name}/stage.json" for name in manifest if (run / name / "stage.json").exists())
     probe = ROOT / "tests" / "real" / "trl_show_probe.py"
     ended = subprocess.run(
-        [trl.python, probe, *specs], cwd=run, env=env, capture_output=True, text=True, timeout=900, check=False
+        [forking_trl.python, probe, *specs], cwd=run, env=env, capture_output=True, text=True, timeout=900, check=False
     )
     assert ended.returncode == 0, ended.stderr[-4000:]
     found: dict[str, dict[str, Any]] = json.loads(ended.stdout.splitlines()[-1])
@@ -135,11 +139,11 @@ def test_what_is_cut_and_what_has_no_room(made: dict[str, dict[str, Any]]) -> No
     assert len(made["prompts"]["trainer"]) == sum(not row["dropped"] for row in made["prompts"]["ours"]["rows"])
 
 
-def test_the_command_shows_a_stage(project: Path, made: dict[str, dict[str, Any]], trl: Environment) -> None:
+def test_the_command_shows_a_stage(project: Path, made: dict[str, dict[str, Any]], forking_trl: Environment) -> None:
     """Plain text, without a colour; the data stage must have run."""
-    arguments = ("data", "show", "r.ft", "pairs", "--engine-python", str(trl.python), "--rows", "2")
+    arguments = ("data", "show", "r.ft", "pairs", "--engine-python", str(forking_trl.python), "--rows", "2")
     done = ftc(*arguments, cwd=project)
     assert done.returncode == 0, done.stderr
     assert "row 2 of pairs.jsonl rejected" in done.stdout and "⟦" in done.stdout and "CUT" in done.stdout
-    later = ftc("data", "show", "r.ft", "cut", "--engine-python", str(trl.python), cwd=project)
+    later = ftc("data", "show", "r.ft", "cut", "--engine-python", str(forking_trl.python), cwd=project)
     assert later.returncode == 1 and "FT976" in later.stderr and "--only chats" in later.stderr

@@ -15,6 +15,7 @@ import pytest
 
 from ftdsl.run.environments import Environment
 from tests.conftest import ftc_process
+from tests.real.conftest import launching
 from tests.real.trained import events_of, write_rows
 
 pytestmark = pytest.mark.real
@@ -81,9 +82,9 @@ def world(folder: Path) -> int:
     return int(size)
 
 
-def reloaded(trl: Environment, base: Path, *folders: Path) -> dict[str, list[float]]:
+def reloaded(forking_trl: Environment, base: Path, *folders: Path) -> dict[str, list[float]]:
     """By folder: the largest difference between the logits of the trained model and of what was saved, and their spread."""
-    argv = [str(trl.python), "-c", RELOADED, str(base), *map(str, folders)]
+    argv = [str(forking_trl.python), "-c", RELOADED, str(base), *map(str, folders)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
@@ -106,7 +107,7 @@ class Ran:
 
 
 @pytest.fixture(scope="module")
-def ran(trl: Environment, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+def ran(forking_trl: Environment, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     place = tmp_path_factory.mktemp("strategies")
     write_rows(place)
     shutil.copy(Path(__file__).with_name("shims.py"), place)
@@ -114,7 +115,9 @@ def ran(trl: Environment, tmp_path_factory: pytest.TempPathFactory) -> Ran:
         STAGE.format(name=name, method=method, ranks=ranks, more=more) for name, (method, ranks, more) in STAGES.items()
     )
     (place / "r.ft").write_text(f"{HEAD}let tiny = {TINY}\n" + "".join(stages), encoding="utf-8")
-    done = ftc_process("run", "r.ft", "--plain", "--engine-python", str(trl.python), cwd=place)
+    done = ftc_process(
+        "run", "r.ft", "--plain", "--no-preload", "--engine-python", str(launching(forking_trl).python), cwd=place
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     return Ran(place)
 
@@ -129,8 +132,8 @@ def test_the_curve_is_that_of_one_process(name: str, ran: Ran) -> None:
         assert step == pytest.approx(expected, rel=SAME)
 
 
-def test_what_is_saved_has_the_logits_of_what_was_trained(ran: Ran, trl: Environment) -> None:
-    found = reloaded(trl, ran.base, *(ran.folder(name) for name in STAGES))
+def test_what_is_saved_has_the_logits_of_what_was_trained(ran: Ran, forking_trl: Environment) -> None:
+    found = reloaded(forking_trl, ran.base, *(ran.folder(name) for name in STAGES))
     assert len(found) == len(STAGES)
     for name, (apart, spread) in found.items():
         assert spread > 0.01, name
@@ -145,12 +148,12 @@ def compiled(ran: Ran, name: str, text: str) -> Path:
     return ran.place / "build" / name
 
 
-def without_cards(ran: Ran, build: Path, trl: Environment) -> Path:
+def without_cards(ran: Ran, build: Path, forking_trl: Environment) -> Path:
     """Run what was compiled for GPUs; `use_cpu` and a callback of the tests replace them. Gives the run folder."""
     for config in build.glob("*/train.yaml"):
         text = config.read_text(encoding="utf-8").replace("use_liger_kernel: true\n", "")
         config.write_text(f"{text}use_cpu: true\n", encoding="utf-8")
-    env = {**os.environ, "FT_PYTHON": str(trl.python), "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "FT_PYTHON": str(launching(forking_trl).python), "OMP_NUM_THREADS": "1"}
     folder = f"{build.name}-run"
     argv = ["bash", str(build / "run.sh"), folder]
     done = subprocess.run(argv, cwd=ran.place, env=env, capture_output=True, text=True, check=False)
@@ -163,31 +166,31 @@ def held(folder: Path, ranks: int) -> list[dict[str, Any]]:
     return [json.loads((folder / f"rank-{rank}.json").read_text(encoding="utf-8")) for rank in range(ranks)]
 
 
-def test_fsdp2_shards_and_trains_the_same(ran: Ran, trl: Environment) -> None:
+def test_fsdp2_shards_and_trains_the_same(ran: Ran, forking_trl: Environment) -> None:
     more = """hardware { gpu = a100(80GB), count = 2 }, parallel.strategy = fsdp2, attention = sdpa,
       callbacks = ["shims:Sharded", "shims:Logits"]"""
     text = f"sft fsdp2 {{ model = tiny, full {{}}, {more} }}\n"
-    folder = without_cards(ran, compiled(ran, "fsdp2", text), trl)
+    folder = without_cards(ran, compiled(ran, "fsdp2", text), forking_trl)
     first, second = held(folder, 2)
     assert first["all"] == second["all"] == first["own"] + second["own"]
     (stage,) = folder.glob("*-fsdp2")
     for step, expected in zip(curve(stage), curve(ran.folder("one")), strict=True):
         assert step == pytest.approx(expected, rel=SAME)
-    ((apart, _),) = reloaded(trl, ran.base, stage).values()
+    ((apart, _),) = reloaded(forking_trl, ran.base, stage).values()
     assert apart < SAME
 
 
-def test_split_tensors_times_fsdp2(ran: Ran, trl: Environment) -> None:
+def test_split_tensors_times_fsdp2(ran: Ran, forking_trl: Environment) -> None:
     """Four ranks, by transformers' own DistributedConfig: tensors over two, the rest of the sharding over two."""
     more = """hardware { gpu = a100(80GB), count = 4 }, parallel { strategy = fsdp2, tensor = 2 }, attention = sdpa,
       save { every = 2 steps }, batch { global = 8, micro = 4 }, callbacks = ["shims:Split", "shims:Logits"]"""
     text = f"sft split {{ model = tiny, full {{}}, {more} }}\n"
-    folder = without_cards(ran, compiled(ran, "split", text), trl)
+    folder = without_cards(ran, compiled(ran, "split", text), forking_trl)
     (stage,) = folder.glob("*-split")
     assert world(stage) == 4
     for step, expected in zip(curve(stage), curve(ran.folder("one")), strict=True):
         assert step == pytest.approx(expected, rel=SAME)
     ranks = held(folder, 4)
     assert all(rank["own"] < 0.3 * rank["all"] for rank in ranks), "weights are split over all four"
-    ((apart, _),) = reloaded(trl, ran.base, stage).values()
+    ((apart, _),) = reloaded(forking_trl, ran.base, stage).values()
     assert apart < SAME

@@ -50,8 +50,8 @@ with safe_open(place / "saved" / "adapter_model.safetensors", "pt") as file:
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_peft_saves_no_gate(depth: int, trl: Environment, tmp_path: Path) -> None:
-    argv = [str(trl.python), "-c", XLORA, str(tmp_path), str(depth)]
+def test_peft_saves_no_gate(depth: int, forking_trl: Environment, tmp_path: Path) -> None:
+    argv = [str(forking_trl.python), "-c", XLORA, str(tmp_path), str(depth)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])

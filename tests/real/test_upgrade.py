@@ -35,12 +35,12 @@ report_to: none
 """
 
 
-def test_an_old_file_is_taken_again(engine: Environment, tmp_path: Path) -> None:
+def test_an_old_file_is_taken_again(forking: Environment, tmp_path: Path) -> None:
     old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
-    upgraded = upgrade(Source("old.yaml", OLD), {"llamafactory": engine.packages["llamafactory"]}, {})
+    upgraded = upgrade(Source("old.yaml", OLD), {"llamafactory": forking.packages["llamafactory"]}, {})
     assert not upgraded.needs_attention, [diagnostic.message for diagnostic in upgraded.diagnostics]
     old.write_text(OLD, encoding="utf-8")
     new.write_text(upgraded.text, encoding="utf-8")
-    verdict = verdicts([old, new], engine, tmp_path)
+    verdict = verdicts([old, new], forking, tmp_path)
     assert "evaluation_strategy" in verdict[str(old)]
     assert verdict[str(new)] == ""

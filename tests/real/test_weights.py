@@ -48,10 +48,9 @@ print(json.dumps([before, types()]))
 
 
 @pytest.mark.parametrize("method", ["lora", "freeze"])
-def test_frozen_weights_are_lifted_by_our_runtime(method: str, engine: Environment, tmp_path: Path) -> None:
-    python = (ROOT / engine.python) if not engine.python.is_absolute() else engine.python
+def test_frozen_weights_are_lifted_by_our_runtime(method: str, forking: Environment, tmp_path: Path) -> None:
     done = subprocess.run(
-        [python, "-c", PROBE, ROOT / "ftdsl", method], cwd=tmp_path, capture_output=True, text=True, check=False
+        [forking.python, "-c", PROBE, ROOT / "ftdsl", method], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     before, after = json.loads(done.stdout.splitlines()[-1])

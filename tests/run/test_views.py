@@ -147,7 +147,7 @@ def test_the_live_view_in_a_real_terminal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "shown"),
     [
-        (["Running tokenizer: 40%", "[INFO|2026-11-30 18:58:50] llamafactory:144 >> KV cache is disabled"], "Running tokenizer: 40%"),
+        (["Running tokenizer: 40%", "[INFO|2026-11-30 18:58:50] model:144 >> no KV cache"], "Running tokenizer: 40%"),
         (["[2026-11-30 19:01:21,477] [WARNING] [real_accelerator.py:213:get_accelerator] Setting accelerator to cpu"], ""),
         (["Failed to load CPU gemm_4bit_forward from kernels-community: No module named 'kernels'. Please make"], ""),
         (["/x/torch/cuda.py:1: FutureWarning: pynvml is old", "  warnings.warn("], ""),

@@ -269,8 +269,8 @@ def memorising(curves: Curves) -> Ill | None:
     better than a parabola, the sawtooth by 4 standard errors, and its stairs are half and more of what the loss falls in an
     epoch (100 % where it only falls at borders, 0 where it falls evenly). Over at least 2 borders, with 1.4 logged values an
     epoch. Up to 3 epochs, which are customary, stairs count only where the loss ends below a quarter of the first epoch's. Or 8
-    epochs and more, at whose end the loss is below 0.05 nats (no text is as certain), or below half of what it was after the
-    fourth: up to four, seen rows teach as new ones do.
+    epochs and more, at whose end the loss is below 0.05 nats (no text is as certain), or, of fine-tuning, below half of what it
+    was after the fourth: up to four, seen rows teach as new ones do.
     What to do: fewer epochs (1 to 3 for fine-tuning), and hold rows out.
     Source: Howard and Whitaker 2023, Can LLMs learn from a single example?; Zhang et al. 2017; Muennighoff et al. 2023, Scaling
     data-constrained language models (four epochs)
@@ -281,7 +281,8 @@ def memorising(curves: Curves) -> Ill | None:
     changes = (Change("train for 2 epochs", "duration", "2 epochs"), Change("hold rows out", "evaluate.data", "5%"))
     if curves.epochs >= 8 and curves.first > 0.5:
         then = _after_epoch(curves, 4)
-        if curves.last < max(0.05, 0.5 * then):
+        # what pretraining learns after four epochs may be the language
+        if curves.last < (0.05 if curves.config.get("stage") == "pt" else max(0.05, 0.5 * then)):
             evidence: tuple[str, ...] = (_start_and_end(curves), f"{text(then)} after 4 of {curves.epochs:.3g} epochs",
                                          "nothing is held out")  # fmt: skip
             return Ill("rows are learned by heart: the loss falls on through many epochs", evidence, 0.6, ("duration", "data"),
