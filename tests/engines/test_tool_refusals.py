@@ -97,6 +97,7 @@ REFUSED = [
     (merge("method = cat, weights = [0, 0]", LORA), "FT012", "all weights are 0"),
     (merge("method = cat", KINDS.replace("oft {}", "lora {}")), "FT012", "`a` is dora"),
     (merge("method = cat", KINDS.replace(", variant = dora", "")), "FT012", "`b` is trained by `oft`"),
+    ('merge m { method = cat, models = [adapter("a/b", base = hf("c/d"))] }', "FT060", "takes a model"),
     # quantisation
     (quantised("nf4"), "FT622", "`p` is quantised already"),
     (quantised("gguf"), "FT622", "`p` is quantised already"),
