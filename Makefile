@@ -51,7 +51,7 @@ tools:
 	  else echo "some slow tests need $${tool%%:*}: apt-get install $${tool##*:}"; fi; \
 	done
 
-test: check tools $(ENGINE)/.tests $(TRL)/.tests ## set up, and run every test, with the real engine (about 45 minutes)
+test: check tools $(ENGINE)/.tests $(TRL)/.tests ## set up, and run every test, with the real engine (about 30 minutes)
 	$(BIN)/pytest -m "slow" -n 2
 	$(BIN)/pytest -m "real" -n 2 --dist loadfile --no-loadscope-reorder
 

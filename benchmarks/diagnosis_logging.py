@@ -1,5 +1,5 @@
 """How much of a diagnosis is left when less was logged: `python -m benchmarks.diagnosis_logging [FOLDER…] [--pack FOLDER
-[--kept-back]] [--write]`.
+[--kept-back | --lines]] [--write]`.
 
 The committed runs of benchmarks/diagnosis.py, those of benchmarks/diagnosis_trainer.py and diagnosis_letters.py (`--pack FOLDER`
 keeps them), and a family that is kept back, as they were logged and as other programs would have logged them
@@ -25,6 +25,8 @@ from ftdsl.session import LARGE
 TRAINER = PACKED.with_name("trainer_curves.json.xz")
 KEPT_BACK = PACKED.with_name("kept_back_curves.json.xz")
 """Family 13 of benchmarks/diagnosis_letters.py, which nothing is mended by."""
+LINES = PACKED.with_name("lines_curves.json.xz")
+"""Families 14 to 16, of benchmarks/diagnosis_lines.py."""
 BEGIN, END = "<!-- table: python -m benchmarks.diagnosis_logging --write -->", "<!-- end of that table -->"
 
 
@@ -105,7 +107,8 @@ def columns() -> dict[str, dict[str, Score]]:
 def main(arguments: list[str]) -> int:
     """Exit 0."""
     if "--pack" in arguments:
-        pack(Path(arguments[arguments.index("--pack") + 1]), KEPT_BACK if "--kept-back" in arguments else TRAINER, 3)
+        file = KEPT_BACK if "--kept-back" in arguments else LINES if "--lines" in arguments else TRAINER
+        pack(Path(arguments[arguments.index("--pack") + 1]), file, 3)
         return 0
     folders = [Path(text) for text in arguments if not text.startswith("-")]
     made = {folder.as_posix(): scores(runs_below(folder)) for folder in folders} or columns()

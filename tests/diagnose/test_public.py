@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.diagnosis_logging import LINES, Score, runs_of
+from benchmarks.diagnosis_variants import variant as as_logged
 from ftdsl.diagnose.curves import Curves, Series
 from ftdsl.diagnose.diagnosis import diagnose
-from ftdsl.diagnose.read import trainings
+from ftdsl.diagnose.read import of_document, trainings
 from tests.diagnose.shapes import constant, drawn, power
 
 
@@ -125,6 +127,19 @@ def test_an_order_that_makes_no_difference(swing: float, found: bool) -> None:
     assert ("order-of-rows" in names(curves)) is found
 
 
+@pytest.mark.parametrize(
+    ("variant", "least"), [("as logged", 0.89), ("mean of 5 steps", 0.78), ("mean of 10 steps", 0.7)]
+)
+def test_families_of_other_models(variant: str, least: float) -> None:
+    """StarCoder 2, Phi-3 and StableLM: docs/diagnose.md has what each was worth before and after."""
+    score = Score()
+    for condition, file, document in runs_of(LINES):
+        if (logged := as_logged(variant, document)) is not None:
+            score.add(condition, file, names(of_document(logged, Path(file), {})))
+    assert score.hits >= least * score.sick, score.missed
+    assert score.alarms <= 0.05 * score.healthy, score.ill
+
+
 STEPS = range(10, 400, 10)
 
 
@@ -162,3 +177,12 @@ def test_times_and_memory_of_other_logs(name: str, tmp_path: Path) -> None:
     assert curves.loss.steps == list(STEPS)
     assert curves.series("memory").values[:1] in ([], [20.5 * 2**30])
     assert [each for each in names(curves) if each in ("slower-and-slower", "memory-creeps")] == found
+
+
+@pytest.mark.parametrize("norm", [None, lambda share: 0.8 + share])
+def test_rates_tell_that_weights_moved(norm: Any) -> None:
+    """A loss that stays although Adam went far: what is trained holds no more, whether gradient norms were logged or not."""
+    stays = drawn(lambda share: 7.8 - 0.2 * min(1.0, 5 * share), steps=200, noise=0.01, rate=3e-3, norm=norm)
+    assert names(stays) == ["underfitting"]
+    still = drawn(lambda share: 7.8 - 0.02 * share, steps=200, noise=0.01, rate=1e-6, norm=norm and (lambda share: 2.0))
+    assert names(still) == ["rate-too-low"]

@@ -140,6 +140,7 @@ RIGHT = [
     merge("method = linear", LORA),
     f"{FULL}quantize p from a {{ scheme = nf4 }}\nsft c from p {{ data = rows, duration = 1 epoch, lora {{}} }}",
     f"{FULL}quantize q from a {{ scheme = gptq(group = 128), calibrate = rows.eval }}",
+    f"max_len = 2Ki\n{FULL}quantize q from a {{ scheme = fp8 }}",  # of all stages: it has an effect in others
     f"{FULL}quantize q from a {{ scheme = gptq(group = 64), library = llmcompressor, calibrate = rows.eval }}",
 ]  # fmt: skip
 

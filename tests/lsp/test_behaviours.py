@@ -111,13 +111,13 @@ COMPLETIONS = {
     ),
     "metrics of a stage in a goal": (
         RECIPE + "eval e from base { data = support.eval, metrics = [rouge] }\nsearch { goal = maximize(e.⌖) }",
-        {"rouge_l", "loss", "seconds"},
-        {"eval_loss", "path"},
+        {"rouge_l", "seconds"},
+        {"loss", "eval_loss", "path"},
     ),
     "scores of a gate": (
         RECIPE + "eval e from base { data = support.eval, metrics = [rouge], gate { ⌖ } }",
-        {"rouge_l", "loss"},
-        {"at_least"},
+        {"rouge_l"},
+        {"loss", "at_least"},
     ),
     "bounds of a gate": (
         RECIPE + "eval e from base { metrics = [rouge], gate { rouge_l = ⌖ } }",

@@ -157,10 +157,11 @@ def _small_adapter(curves: Curves) -> bool:
 def underfitting(curves: Curves) -> Ill | None:
     """What it does: finds a loss that falls by a few percent and stays high, on training rows as on held-out ones.
     Why it matters: what is trained cannot hold what the rows say: an adapter of rank 1, few modules, a small frozen part.
-    Threshold: the loss falls by less than 20 %, from above 3.5 nats, and the gradient norm has changed (the weights did move), or
-    most of the fall came early, or the adapter is known to be small (then by less than 35 %). Else not by less than a tenth from
-    below 5 nats, where a trained model may have met a hard text (an untrained one learns the frequencies of its tokens), nor
-    where the last 40 % of the sum of all rates brought 4 % of the loss, within 2 standard errors: that run is only short.
+    Threshold: the loss falls by less than 20 %, from above 3.5 nats, and the gradient norm has changed (the weights did move;
+    where none was logged: the rates add up to 0.02), or most of the fall came early, or the adapter is known to be small (then by
+    less than 35 %). Else not by less than a tenth from below 5 nats, where a trained model may have met a hard text (an untrained
+    one learns the frequencies of its tokens), nor where the last 40 % of the sum of all rates brought 4 % of the loss, within 2
+    standard errors: that run is only short.
     What to do: a higher rank, all modules, a larger model; then a higher rate or a longer run.
     Source: the handbook, reading loss curves (underfitting: 2.1 -> 2.0 -> 1.9)
     """
@@ -171,7 +172,7 @@ def underfitting(curves: Curves) -> Ill | None:
     if not small and (at_home or _falls_on(curves)):
         return None
     early, late = _grads(curves)
-    if not early and not small and curves.fall < 0.05:
+    if not early and not small and curves.fall < 0.05 and not _moved(curves):
         return None
     evidence = [_start_and_end(curves)]
     if len(curves.evals.finite):

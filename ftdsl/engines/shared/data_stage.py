@@ -109,16 +109,11 @@ def _check_keys(context: StageContext) -> None:
     sources = _items(context, "source") if context.stage.settings.items("source") else []
     hub = any(isinstance(item, Term) and item.name != "file" for item in sources)
     for word in _HUB:
-        if not hub and context.get(word) is not None and context.is_explicit(word) and not _is_shared(context, word):
+        if not hub and context.get(word) is not None and context.is_explicit(word) and not context.is_shared(word):
             context.refuse(word, f"`{word}` is for data sets of a hub, and there is none here", "drop it")
     if context.get("entry") is not None:
         help = "name it in the stage that trains, without a `data` stage"
         context.refuse("entry", "a data stage reads rows, and `entry` names a description of them", help)
-
-
-def _is_shared(context: StageContext, key: str) -> bool:
-    """Whether a key is set at file level, for all stages that can use it."""
-    return context.stage.origins[key].kind in ("file", "include")
 
 
 def _why_at_all(context: StageContext) -> str:
@@ -218,7 +213,7 @@ def _media(context: StageContext, shape: Shape, inputs: list[str]) -> str | None
     """The folder that media paths are relative to: `media`, or that of the data."""
     media = context.get("media")
     if not {"images", "videos", "audios"} & set(shape.columns):
-        if media and not _is_shared(context, "media"):
+        if media and not context.is_shared("media"):
             help = 'name the column: columns { images = "images" }'
             why = "`media` is for images, videos and audio, but no column of these rows holds any"
             context.refuse("media", why, help)

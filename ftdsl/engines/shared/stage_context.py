@@ -77,8 +77,14 @@ class StageContext:
         self.session.sink.error("FT012", why, self._span(key), help=help)
 
     def warn(self, key: str, why: str, help: str = "") -> None:
-        """A warning at the key: it has no effect."""
-        self.session.sink.warning("FT225", why, self._span(key), help=help)
+        """A warning at the key: it has no effect here. One that is set for all stages has it in others."""
+        if not self.is_shared(key):
+            self.session.sink.warning("FT225", why, self._span(key), help=help)
+
+    def is_shared(self, key: str) -> bool:
+        """Whether the key is set outside of stages, for all of them."""
+        origin = self.stage.origins.get(key)
+        return origin is not None and origin.kind in ("file", "include")
 
     def _span(self, key: str) -> Span:
         spans = self.stage.spans
