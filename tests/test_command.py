@@ -213,3 +213,9 @@ def test_caches_are_emptied_but_for_those_of_the_package(tmp_path: Path, monkeyp
     monkeypatch.setenv("LOOKED_UP", "after")
     assert ftc("--version", cwd=tmp_path).returncode == 0
     assert looked_up() == "after"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh", "fish"])
+def test_a_completion_script_knows_the_verbs(shell: str, tmp_path: Path) -> None:
+    script = ftc("completion", shell, cwd=tmp_path).stdout
+    assert "diagnose" in script and "engine-python" in script

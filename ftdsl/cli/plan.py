@@ -106,7 +106,9 @@ def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     if args.apply is not None:
         return _apply(args, path, checked.plan, dict(plan_view.forecasts)), {}
     tight = [
-        forecast for forecast in plan_view.forecasts.values() if forecast.cost is not None and not forecast.cost.fits
+        forecast
+        for forecast in plan_view.forecasts.values()
+        if forecast.cost is not None and not forecast.cost.fits and not forecast.longest_row
     ]
     requests = _requests(checked, args.target, session)
     errors += [request.problem for request in requests or () if request.problem]
@@ -223,6 +225,10 @@ def _plan_view(checked: Checked, session: Session, path: Path, options: Options)
     home = home_of(path, plan.recipe.name, options)
     by_stage = forecasts(plan, session)
     statuses = stage_statuses(plan, checked.jobs, home, session, home_of(path, plan.recipe.name))
+    by_stage = {
+        key: replace(forecast, resumed=statuses[key].step) if key in statuses else forecast
+        for key, forecast in by_stage.items()
+    }
     planned = {stage.key for stage in plan.stages}
     measured = {}
     for key, forecast in by_stage.items():

@@ -45,6 +45,7 @@ def _forecast(forecast: Forecast) -> dict[str, Any]:
     cost, peak = forecast.cost, forecast.cost.memory.peak
     return {
         "fits": cost.fits,
+        "fits_rows_of": forecast.longest_row or None,
         "needed_bytes": round(cost.need),
         "limit_bytes": round(cost.limit),
         "peak": {"phase": peak.name, "allocated_bytes": round(peak.total), "terms": _rounded(peak.terms)},
@@ -55,6 +56,7 @@ def _forecast(forecast: Forecast) -> dict[str, Any]:
         "tokens_per_second_and_card": round(cost.tokens, 1),
         "answers": _answers(cost),
         "steps": forecast.steps or None,
+        "resumed_step": forecast.resumed or None,
         "seconds": round(forecast.seconds, 1) or None,
         "disk_bytes": round(forecast.disk),
         "usd": round(forecast.money, 2) or None,

@@ -182,7 +182,8 @@ def _stage(stage: PlannedStage, forecast: Forecast, style: TextStyle) -> Iterato
         return
     yield from _memory(forecast, style)
     yield from _answers(stage, forecast, style)
-    known = f"{number(forecast.steps)} step{'s' * (forecast.steps != 1)}: {duration(forecast.seconds)}"
+    left = f"{number(forecast.steps - forecast.resumed)} of " if 0 < forecast.resumed < forecast.steps else ""
+    known = f"{left}{number(forecast.steps)} step{'s' * (forecast.steps != 1)}: {duration(forecast.seconds)}"
     steps = known if forecast.steps else f"steps not known yet: {forecast.steps_unknown}"
     each = "per GPU" if stage.world.gpu else "per process" if stage.world.size > 1 else ""
     yield from style.labelled(

@@ -26,13 +26,16 @@ class Compared:
 
 @frozen
 class StageStatus:
-    """The status of one job. run: the run with its result ("" if none); folder: the stage's folder in it; why: reasons."""
+    """The status of one job. run: the run with its result ("" if none); folder: the stage's folder in it; why: reasons;
+    step: of the checkpoint from which a training would go on, 0 for none.
+    """
 
     key: str
     state: str
     run: str = ""
     folder: str = ""
     why: tuple[str, ...] = ()
+    step: int = 0
 
     @property
     def runs(self) -> bool:

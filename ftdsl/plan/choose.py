@@ -208,7 +208,12 @@ def _engine_defaults(stage: Stage, chooser: Chooser, recipe: Recipe, defaults: M
         chooser.set("save.every", defaults["save.every"], own, reported=False)
     for key in ("loader.workers", "loader.tokenize"):
         if chooser.unset(key):
-            chooser.set(key, defaults[key], own, reported=False)
+            why = (
+                own
+                if key == "loader.tokenize" or defaults[key]
+                else "rows are tokenised before; none is needed to collate"
+            )
+            chooser.set(key, defaults[key], why, reported=False)
     if (
         stage.kind != "ppo"
         and chooser.get("evaluate.data") is None

@@ -27,11 +27,12 @@ LISTED = "list price"
 class Forecast:
     """The forecast of one training stage.
 
-    cost: None if `unknown` gives a reason; steps: optimizer steps, 0 if `steps_unknown` gives a reason; seconds: of all
-    steps; disk: bytes of all kept checkpoints; checkpoint: bytes of one; bare: bytes of one without the optimizer state;
-    cards: GPUs; price: USD per GPU and hour; priced_by: its source; ways: alternatives if it does not fit; here: facts of
-    the machine; longest_row: if it does not fit at `max_len` but fits the rows of the local data, the tokens of the longest,
-    else 0; largest: with a ramp, micro-batches of its largest phase that make up all steps, otherwise 0.
+    cost: None if `unknown` gives a reason; steps: optimizer steps, 0 if `steps_unknown` gives a reason; resumed: the step that
+    a training broken off goes on from; seconds: of the steps that are left; disk: bytes of all kept checkpoints; checkpoint:
+    bytes of one; bare: bytes of one without the optimizer state; cards: GPUs; price: USD per GPU and hour; priced_by: its
+    source; ways: alternatives if it does not fit; here: facts of the machine; longest_row: if it does not fit at `max_len` but
+    fits the rows of the local data, the tokens of the longest, else 0; largest: with a ramp, micro-batches of its largest phase
+    that make up all steps, otherwise 0.
     """
 
     key: str
@@ -49,10 +50,12 @@ class Forecast:
     here: Here = Here()
     largest: float = 0.0
     longest_row: int = 0
+    resumed: int = 0
 
     @property
     def seconds(self) -> float:
-        return (self.largest or self.steps) * self.cost.seconds if self.cost else 0.0
+        left = 1 - self.resumed / self.steps if self.resumed < self.steps else 1.0
+        return (self.largest or self.steps) * self.cost.seconds * left if self.cost else 0.0
 
     @property
     def money(self) -> float:

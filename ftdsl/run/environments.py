@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -94,12 +95,25 @@ def find(
         probed.append((python, source, environment))
     python, source, environment = probed[0]
     if source in (*NAMED, variable):
-        why = f"has no {engine}" if environment else "does not run"
-        raise NoEngineError(f"{python} (named by {source}) {why}; type: ftc engine install {engine} --python {python}")
+        raise NoEngineError(f"{python} (named by {source}) {_not_usable(runnable(python), engine, environment)}")
     if variable:
         needed = f"`{engine}` is not installed here, and runs {TOOLS[engine].use}"
         raise NoEngineError(f"{needed}; type: ftc engine install {engine} [--cpu]")
     raise NoEngineError(f"there is no engine `{engine}` here; type: ftc engine install {engine} [--cpu]")
+
+
+def _not_usable(python: Path, engine: str, environment: Environment | None) -> str:
+    """Why a Python that was named cannot be used, and what to type: packages are put into environments, not into a system's
+    Python.
+    """
+    if not python.exists() and os.sep in str(python):
+        return "is not there"
+    if environment is None:
+        return "does not run"
+    home = python.parent.parent
+    if (home / "pyvenv.cfg").is_file() or (home / "conda-meta").is_dir():
+        return f"has no {engine}; type: ftc engine install {engine} --python {python}"
+    return f"has no {engine}; type: ftc engine install {engine} [--cpu], which makes an environment for it"
 
 
 def not_started(python: Path, source: str, env: Mapping[str, str], folder: Path | None = None) -> str:

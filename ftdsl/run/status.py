@@ -111,9 +111,18 @@ def _undone(
     if state.key == keys[job.key]:
         if state.done:
             return StageStatus(job.key, CHANGED, run.id, "", (damaged.get(job.key) or "its result cannot be used",))
-        return StageStatus(job.key, BROKEN, run.id, "", (_ended(state),))
+        step = _checkpoint(run, state, job) if run is runs[0] and not run.finished else 0
+        return StageStatus(job.key, BROKEN, run.id, "", (_ended(state),), step)
     why = tuple(_changes(job, state, keys.facts[job.key], run, plan, before))
     return StageStatus(job.key, CHANGED, run.id, "", why or ("a stage it depends on changed",))
+
+
+def _checkpoint(run: Run, state: JobState, job: Job) -> int:
+    """The step of the newest checkpoint that a stage has left, 0 without one."""
+    own = job.result.startswith(f"{job.folder}/")
+    output = run.folder / (state.folder + job.result.removeprefix(job.folder) if own else job.result)
+    steps = [path.parent.name.removeprefix("checkpoint-") for path in output.glob("checkpoint-*/trainer_state.json")]
+    return max((int(step) for step in steps if step.isdecimal()), default=0)
 
 
 def _ended(state: JobState) -> str:

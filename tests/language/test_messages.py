@@ -152,6 +152,17 @@ def test_a_profile_for_another_machine_is_no_error(checked: Callable[..., Outcom
     assert outcome.checked.resolved is not None and outcome.checked.resolved.env == {}
 
 
+@pytest.mark.parametrize(
+    ("edit", "code"),
+    [("sft.duration = 3 lightyears", "FT061"), ("hardware { gpu = h1000, count = 1 }", "FT002"),
+     ("sft { lora { rank = x } }", "FT060"), ("sft { lora { rank = 8, alpha = 2 * rank } }", ""),
+     ("sft.duration = 3 steps, max_len = 2Ki", ""), ("mine.duration = 3 steps", "")],
+)  # fmt: skip
+def test_values_of_a_file_of_profiles_are_checked(checked: Callable[..., Outcome], edit: str, code: str) -> None:
+    outcome = checked(f"profile p {{ {edit} }}\n")
+    assert outcome.codes == [code] * bool(code)
+
+
 def test_a_number_that_is_made_of_a_wrong_one_is_no_second_error(checked: Callable[..., Outcome]) -> None:
     assert checked(small('lora { rank = "x", alpha = 2 * rank }'), ROWS).codes == ["FT060"]
     assert checked(small("lora { rank = 8, alpha = 2 * rnak }"), ROWS).codes == ["FT040"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ftdsl.run.carry_out import environments_of
 from ftdsl.run.environments import NoEngineError
 from ftdsl.run.status import packages_by_environment
 from ftdsl.session import Session
-from tests.conftest import ALPACA
+from tests.conftest import ALPACA, ftc
 
 STAGE = (
     'sft {name} {{ model = hf("Qwen/Qwen3-0.6B"), template = qwen3, data = file("rows.jsonl"), lora {{ }}{engine} }}\n'
@@ -108,3 +109,39 @@ def test_a_python_that_a_stage_names_is_taken(places: dict[str, str]) -> None:
 def test_an_engine_that_is_nowhere_is_named(recipe: str, named: str, engine: str, places: dict[str, str]) -> None:
     with pytest.raises(NoEngineError, match=engine):
         chosen(recipe, flag=places.get(named) or named.format(**places))
+
+
+def test_a_plan_counts_the_steps_that_are_left(places: dict[str, str]) -> None:
+    """Of a training that was broken off, with checkpoints of the same settings."""
+    Path("r.ft").write_text(HEAD + LF.replace("lora { }", "lora { }, duration = 100 steps"), encoding="utf-8")
+    arguments = ("r.ft", "--json", "--engine-python", places["lf"])
+    failed = ftc("run", *arguments, cwd=Path.cwd())
+    assert failed.returncode == 1, "there is no torch in it"
+    (stage,) = json.loads(ftc("plan", *arguments, cwd=Path.cwd()).stdout)["stages"]
+    assert stage["state"] == "unfinished" and stage["forecast"]["resumed_step"] is None
+    whole = stage["forecast"]["seconds"]
+    (output,) = (path / "result" for path in Path("runs/r").glob("2*/10-a"))
+    for step, name in ((20, "trainer_state.json"), (60, "trainer_state.json"), (80, "other.json")):
+        (output / f"checkpoint-{step}").mkdir(parents=True)
+        (output / f"checkpoint-{step}" / name).write_text("{}", encoding="utf-8")
+    (stage,) = json.loads(ftc("plan", *arguments, cwd=Path.cwd()).stdout)["stages"]
+    assert stage["forecast"]["resumed_step"] == 60 and stage["forecast"]["seconds"] == pytest.approx(
+        0.4 * whole, rel=0.01
+    )
+    shown = ftc("plan", "r.ft", "--engine-python", places["lf"], cwd=Path.cwd()).stdout
+    assert "40 of 100 steps: " in shown
+    other = ftc("plan", *arguments, "--set", "a.lora.rank=4", cwd=Path.cwd()).stdout
+    assert json.loads(other)["stages"][0]["forecast"]["resumed_step"] is None, "other settings begin anew"
+
+
+def test_packages_are_not_advised_into_a_system_python(places: dict[str, str], tmp_path: Path) -> None:
+    """Nor into one that is not there."""
+    (tmp_path / "sys" / "bin").mkdir(parents=True)
+    bare = tmp_path / "sys" / "bin" / "python"
+    bare.write_text(f'#!/bin/sh\nexec "{places["none"]}" "$@"\n', encoding="utf-8")
+    bare.chmod(0o755)
+    for python, said in ((str(bare), r"has no llamafactory; type: ftc engine install llamafactory \[--cpu\]"),
+                         (places["none"], "has no llamafactory; type: ftc engine install llamafactory --python"),
+                         (str(tmp_path / "nope"), "is not there$")):  # fmt: skip
+        with pytest.raises(NoEngineError, match=said):
+            chosen(LF, flag=python)

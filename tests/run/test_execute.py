@@ -209,7 +209,7 @@ def test_a_missing_engine_is_one_sentence(place: Path, tmp_path: Path) -> None:
     assert "there is no engine `llamafactory` here; type: ftc engine install llamafactory" in done.stderr
     named = ftc("run", "r.ft", "--engine-python", "/nowhere/python", cwd=place)
     assert named.returncode == 1
-    assert "/nowhere/python (named by --engine-python) does not run" in named.stderr
+    assert "/nowhere/python (named by --engine-python) is not there" in named.stderr
 
 
 @pytest.mark.slow

@@ -205,7 +205,9 @@ def _edits(
             isinstance(item, tree.Bind) and len(item.key) == 1 and item.binder is not tree.Binder.FIXED
         ):
             if kind == "profile" and alone and (kinds := _kinds_named(item, word)):
-                _check_elsewhere(item, kinds, flat, session)
+                entries_elsewhere = _check_elsewhere(item, kinds, flat, session)
+                if kinds == (word,):  # of a stage that is called as its kind
+                    layers.append(Layer(word, entries_elsewhere))
                 continue
             layers.append(Layer("", tuple(check(flat.entries([item]), "file", session.sink))))
             continue
@@ -226,18 +228,21 @@ def _kinds_named(item: tree.Item, word: str) -> tuple[str, ...]:
     return tuple(training_first) if inside and keys.find("file", (word,)) is None else ()
 
 
-def _check_elsewhere(item: tree.Item, kinds: tuple[str, ...], flat: Flattener, session: Session) -> None:
-    """Check edits of a stage of another file against the possible kinds; report the kind with the fewest diagnostics."""
+def _check_elsewhere(item: tree.Item, kinds: tuple[str, ...], flat: Flattener, session: Session) -> tuple[Entry, ...]:
+    """Check edits of a stage of another file against the possible kinds; report the kind with the fewest diagnostics. Returns:
+    the edits whose keys are right.
+    """
     entries = list(flat.entries(item.body if isinstance(item, tree.Block) else [item]))
     if isinstance(item, tree.Bind):
         entries = [_below(entry) for entry in entries if len(entry.path) > 1]
     attempts = []
     for kind in kinds:
         attempt = Sink()
-        check(entries, kind, attempt)
-        attempts.append(attempt)
-    for problem in min(attempts, key=len):
+        attempts.append((attempt, tuple(check(entries, kind, attempt))))
+    problems, right = min(attempts, key=lambda attempt: len(attempt[0]))
+    for problem in problems:
         session.sink.add(problem)
+    return right
 
 
 def _below(entry: Entry) -> Entry:

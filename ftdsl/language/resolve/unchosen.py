@@ -59,16 +59,19 @@ class Unchosen:
             yield from self._entry(entry, views[stage])
 
     def _effective(self, stage: str, edits: Sequence[Layer]) -> Effective:
-        if stage:
+        if stage in self.declarations.stages:
             return self.effective(self.declarations.stages[stage], edits)
-        shared = Effective("file")
-        for layer in (*self.declarations.shared, *(edit for edit in edits if not edit.target)):
+        shared = Effective(self._kind(stage))  # of the file, or of a stage of a file that includes this one
+        for layer in (*self.declarations.shared, *(edit for edit in edits if edit.target in ("", stage))):
             shared.put(layer.entries)
         return shared
 
+    def _kind(self, stage: str) -> str:
+        declared = self.declarations.stages.get(stage)
+        return declared.kind if declared else stage or "file"
+
     def _key(self, stage: str, entry: Entry) -> Key | None:
-        kind = self.declarations.stages[stage].kind if stage else "file"
-        key = keys.find(kind, entry.path)
+        key = keys.find(self._kind(stage), entry.path)
         return key if isinstance(key, Key) else None
 
     def _entry(self, entry: Entry, view: View) -> Sink:
