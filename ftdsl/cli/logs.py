@@ -66,22 +66,23 @@ def run(args: argparse.Namespace) -> int:
     log = seen.progress.folder / stage.folder / "log.txt"
     from ftdsl.session import open_regular
 
+    def goes_on() -> bool:
+        now = look(seen.home)
+        lives = now is not None and now.running and now.progress.folder == seen.progress.folder
+        return now is not None and lives and now.progress.stage(stage.key).status is Status.RUNNING
+
     try:
+        while args.follow and not log.exists() and goes_on():  # the stage is known before its first output
+            time.sleep(0.2)
         with open_regular(log) as handle:
-            while True:
-                if piece := handle.read(1 << 16):
+            more = True
+            while more:
+                more = args.follow and goes_on()  # asked before the end is read: what a stage prints last is not lost
+                while piece := handle.read(1 << 16):
                     sys.stdout.buffer.write(piece)
                     sys.stdout.buffer.flush()
-                    continue
-                now = look(seen.home)
-                lives = now is not None and now.running and now.progress.folder == seen.progress.folder
-                if (
-                    not args.follow
-                    or not lives
-                    or now is None
-                    or now.progress.stage(stage.key).status is not Status.RUNNING
-                ):
-                    return 0
-                time.sleep(0.2)
+                if more:
+                    time.sleep(0.2)
     except KeyboardInterrupt:
-        return 0
+        pass
+    return 0

@@ -129,6 +129,8 @@ class Linker:
                     "FT622", text, span, help="add a `merge` stage that merges it into its base, and name that"
                 )
                 return None
+        if not models and ("models",) in stage.unknown:
+            return None  # reported at its own span
         if not models:
             help = "write `merge NAME from first, second`, or `models = [...]`"
             self.sink.error("FT011", f"`{stage.name}` has no models to merge", stage.declared.block.header, help=help)

@@ -140,6 +140,24 @@ def test_families_of_other_models(variant: str, least: float) -> None:
     assert score.alarms <= 0.05 * score.healthy, score.ill
 
 
+@pytest.mark.parametrize("every", [1, 5, 10])
+@pytest.mark.parametrize(
+    ("epoch", "length", "found"), [(412, 50, False), (300, 50, False), (412, 412, True), (150, 150, True)]
+)
+def test_groups_of_like_lengths_are_no_order(epoch: int, length: int, found: bool, every: int) -> None:
+    """`group_by_length` begins with the longest rows every 50 steps; rows in one order swing with the epoch."""
+    steps = 6 * epoch
+
+    def level(share: float) -> float:
+        within = share * steps % epoch % length / length
+        return (1.4 - 0.3 * share) * (1.3 - 0.6 * within)
+
+    curves = drawn(
+        level, steps=steps, every=every, noise=0.05, rate=1e-4, epochs=6, held=lambda share: 1.3 - 0.3 * share
+    )
+    assert ("order-of-rows" in names(curves)) is (found and every > 1)
+
+
 STEPS = range(10, 400, 10)
 
 

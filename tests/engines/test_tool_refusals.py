@@ -97,6 +97,7 @@ REFUSED = [
     (merge("method = cat, weights = [0, 0]", LORA), "FT012", "all weights are 0"),
     (merge("method = cat", KINDS.replace("oft {}", "lora {}")), "FT012", "`a` is dora"),
     (merge("method = cat", KINDS.replace(", variant = dora", "")), "FT012", "`b` is trained by `oft`"),
+    ('merge m { method = cat, models = [adapter("a/b", base = hf("c/d"))] }', "FT060", "takes a model"),
     # quantisation
     (quantised("nf4"), "FT622", "`p` is quantised already"),
     (quantised("gguf"), "FT622", "`p` is quantised already"),
@@ -163,6 +164,16 @@ def test_what_has_no_effect_is_shown(stages: str, sentence: str, checked: object
     outcome = outcome_of(stages, checked)
     assert [problem.severity.value for problem in outcome.found].count("error") == 0
     assert any(sentence in problem.message for problem in outcome.found if problem.code == "FT225"), outcome.codes
+
+
+@pytest.mark.parametrize("scheme", ["gptq", "awq", "fp8", "nf4", "gguf", "gptq, library = llmcompressor"])
+@pytest.mark.parametrize("name", ["Qwen/Qwen3-8B-AWQ", "org/model-GPTQ-Int4", "org/model-4bit", "Qwen/Qwen3-8B"])
+def test_a_name_that_says_quantised(name: str, scheme: str, checked: object) -> None:
+    """Only its weights know, so it is a warning."""
+    rows = ", calibrate = rows.eval" if scheme.startswith(("gptq", "awq")) else ""
+    outcome = outcome_of(f'quantize q {{ model = hf("{name}"), scheme = {scheme}{rows} }}', checked)
+    assert not [problem.message for problem in outcome.found if problem.severity.value == "error"]
+    assert any("is quantised already" in problem.message for problem in outcome.found) == (name != "Qwen/Qwen3-8B")
 
 
 @pytest.mark.parametrize("stages", RIGHT)

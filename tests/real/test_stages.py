@@ -73,7 +73,7 @@ def test_sft_reward_dpo_eval_merge(forking: Environment, place: Path) -> None:
         assert all(isinstance(event["loss"], float) and event["grad_norm"] is not None for event in steps)
     assert (place / "out" / "r" / "model.safetensors").exists()
     exam = next(stage for stage in document["stages"] if stage["stage"] == "exam")
-    assert set(exam["metrics"]) == {"loss", "rouge_1", "rouge_2", "rouge_l", "bleu"}
+    assert set(exam["metrics"]) == {"loss", "perplexity", "rouge_1", "rouge_2", "rouge_l", "bleu"}
 
 
 def test_kto_and_methods(forking: Environment, place: Path) -> None:

@@ -135,6 +135,18 @@ def test_a_goal_is_what_a_stage_measures(keys: str, metric: str, checked: object
         assert f"`exam` gives no `{metric}`" in outcome.only("FT090").message
 
 
+@pytest.mark.parametrize(
+    ("duration", "after", "warned"),
+    [("20 steps", 20, True), ("20 steps", 100, True), ("20 steps", 19, False), ("1 epoch", 100, False)],
+)
+@pytest.mark.parametrize("pruner", ["asha", "median", "hyperband", "patient"])
+def test_a_pruner_that_begins_too_late(pruner: str, duration: str, after: int, warned: bool, checked: object) -> None:
+    text = one("seed ~ choice(1, 2)", f"{G}, pruner = {pruner}(after = {after} steps)")
+    outcome: Outcome = checked(text.replace("1 epoch", duration), ROWS)  # type: ignore[operator]
+    assert any("stops nothing" in problem.message for problem in outcome.found) == warned
+    assert not set(outcome.codes) - {"FT225"}
+
+
 @pytest.mark.parametrize(("gpus", "at_once"), [("0", 1), ("0,1", 2), ("0,1,2", 3), ("", 4)])
 def test_trials_have_gpus_of_their_own(
     gpus: str, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -312,12 +312,12 @@ def order_of_rows(curves: Curves) -> Ill | None:
     over several steps, 2.5 and more an epoch over 2.5 epochs: what is left of a parabola and a sawtooth that leads down (the
     stairs of FD205) is fitted by a sine and a cosine of one epoch, by 4.5 standard errors, or differs between 12 (or 6) parts of
     the epoch more than within them (analysis of variance, by 3.5 standard deviations), and
-    swings by 2 % of the loss.
+    swings by 2 % of the loss. Not where it swings with every 50 steps: `group_by_length` does that.
     What to do: shuffle (`loader { order = random }`), or mix the sources.
     Source: measured (docs/diagnose.md); Bengio et al. 2009 for when an order is wanted
     """
     losses = curves.loss.finite
-    if len(losses) < 12 or not curves.steps_per_epoch:
+    if len(losses) < 12 or not curves.steps_per_epoch or _grouped_by_length(curves):
         return None
     if curves.every > 1 and (wave := _wave(curves)) > SWING * curves.last:
         evidence = (
@@ -350,6 +350,39 @@ def order_of_rows(curves: Curves) -> Ill | None:
     evidence = (f"changes of the loss correlate with those an epoch ({period * between:.0f} steps) later by {repeats:.2f}",
                 f"over {curves.epochs:.3g} epochs")  # fmt: skip
     return Ill("the rows come in the same order in every epoch", evidence, 0.9, ("loader.order", "loader", "data"))
+
+
+GROUPED = 50
+"""Optimizer steps whose rows the Trainer sorts by length, where it is told to (`group_by_length`; trainer_pt_utils.py:
+get_length_grouped_indices): the longest first, again and again from the start of each epoch on.
+"""
+
+
+def _grouped_by_length(curves: Curves) -> bool:
+    """Whether the loss swings with every 50 steps, more than with the epoch: rows are in groups of like lengths, and these in
+    another order each time.
+    """
+    if curves.config.get("group_by_length"):
+        return True
+    losses, every, period = curves.loss.finite, curves.every, curves.steps_per_epoch
+    if GROUPED / every < 2.5 or period < 2.5 * GROUPED or losses.steps[-1] < 4 * GROUPED:
+        return False
+    first = len(losses) // 10  # after the first descent
+    steps, values = losses.steps[first:][-3000:], losses.values[first:][-3000:]
+    centre = sum(steps) / len(steps)
+    within = [(step - (every + 1) / 2) % period for step in steps]  # groups begin anew with each epoch
+    waves = [
+        [turn(2 * math.pi * at / length) for at in within]
+        for length in (GROUPED, period)
+        for turn in (math.sin, math.cos)
+    ]
+    trend = [[1.0] * len(steps), [step / centre - 1 for step in steps], [(step / centre - 1) ** 2 for step in steps]]
+    fitted, errors = least_squares([*trend, *waves], values)
+    if not fitted or not all(errors[3:]):
+        return False
+    certain = max(abs(fitted[3]) / errors[3], abs(fitted[4]) / errors[4]) > 4.5
+    swing = math.hypot(*fitted[3:5])
+    return certain and 2 * swing > SWING * curves.last and swing > math.hypot(*fitted[5:7])
 
 
 def _wave(curves: Curves) -> float:

@@ -13,7 +13,7 @@ from ftdsl.engines.shared.assemble import result_of, title_of
 from ftdsl.engines.shared.calibrating import calibration
 from ftdsl.engines.shared.card import card_of
 from ftdsl.engines.shared.extending import own_files
-from ftdsl.engines.shared.merging import merges_reward_model, refuse_quantised
+from ftdsl.engines.shared.merging import merges_reward_model, refuse_quantised, warn_quantised_by_name
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.stage_context import Params, StageContext
 
@@ -29,6 +29,7 @@ def merge(context: StageContext) -> Job:
 def quantise(context: StageContext) -> Job:
     """GPTQ by `export_model` (llamafactory/model/model_utils/quantization.py)."""
     overlay.refuse_unlowered(context, lowerings.names(lowerings.QUANTISING))
+    warn_quantised_by_name(context)
     if (group := context.option("scheme", "group")) not in (None, 128):
         help = "write `library = llmcompressor`, or drop `group`"
         context.refuse("scheme", f"LLaMA-Factory's export has groups of 128, not of {group}", help)

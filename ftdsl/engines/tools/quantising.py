@@ -11,6 +11,7 @@ from ftdsl.engines.jobs import Command, Document, Job
 from ftdsl.engines.shared import assemble
 from ftdsl.engines.shared.calibrating import Calibration, calibration
 from ftdsl.engines.shared.card import card_of
+from ftdsl.engines.shared.merging import warn_quantised_by_name
 from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.engines.tools.tool import GGUF, LLMCOMPRESSOR
 from ftdsl.engines.tools.written_model import hub_options, shards_and_push
@@ -82,6 +83,7 @@ def _check(context: StageContext, scheme: str) -> None:
         context.warn("max_len", "`max_len` is of rows to calibrate with, and there are none", "drop it")
     if context.is_explicit("dtype"):
         context.warn("dtype", "`dtype` is of merged weights; what is not quantised keeps its own", "drop it")
+    warn_quantised_by_name(context)
     _check_groups(context, scheme)
 
 

@@ -10,7 +10,7 @@ from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.credentials import shape_of
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language.resolve.dimensions import Dimension
-from ftdsl.language.values import StageRef, Term
+from ftdsl.language.values import Amount, StageRef, Term
 from ftdsl.recipe.literal_secrets import CODE
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.rules.evaluation import SCORES, gives, measured_scores
@@ -128,11 +128,18 @@ def _pruner_sees_values(recipe: Recipe, session: Session) -> None:
         text = f"`{name}` cannot compare trials that have {len(goals)} goals"
         session.sink.error("FT091", text, span, help="write `pruner = none`, or one goal")
         return
-    kinds = {recipe.stage(key).kind for key in needed(recipe, [goals[0].stage])}
-    if not kinds & {*TRAINING, "shell"}:
+    stages = [recipe.stage(key) for key in needed(recipe, [goals[0].stage])]
+    if not {stage.kind for stage in stages} & {*TRAINING, "shell"}:
         session.sink.error(
             "FT091", f"`{name}` stops trainings, and none comes before `{goals[0]}`", span, help="drop `pruner`"
         )
+        return
+    lengths = [stage.settings.get("duration") for stage in stages if stage.kind in (*TRAINING, "shell")]
+    steps = [length.number for length in lengths if isinstance(length, Amount) and length.unit == "steps"]
+    for after in _options(recipe, "pruner", "after"):
+        if len(steps) == len(lengths) and after.number >= max(steps):
+            text = f"`{name}` stops nothing: trials end at step {max(steps):g}, and it begins after {after.number:g}"
+            session.sink.warning("FT225", text, span, help=f"write `after = {max(1, max(steps) // 3):g} steps`")
 
 
 def _sampler_can(recipe: Recipe, session: Session) -> None:
