@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ftdsl.importers.bash_words import CLOSE, OPEN, Expander, Value, Word, computed, variable_name
+from ftdsl.source import Span
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -129,17 +130,25 @@ def extended(values: Sequence[Value], unknown: Word) -> Value:
     """What a variable holds after branches of which some append to it (`ARGS+=(--bf16)`): what it held before, and what is
     not known; where they set it otherwise, nothing is known."""
     shortest = min(values, key=lambda value: (len(value), len(value[0].text) if value else 0))
-    if not shortest or not all(word.known for word in shortest):
-        return (unknown,)
     if len(shortest) == 1 and all(len(value) == 1 for value in values):
-        text = shortest[0].text
+        text, marked = shortest[0].text, shortest[0].marked or shortest[0].text
         if text.strip() and all(value[0].text.startswith(text) for value in values):
             blank = "" if text[-1].isspace() else " "
-            return (Word(f"{text}{blank}{unknown.text}", unknown.span, False, f"{text}{blank}{unknown.marked}"),)
+            return (Word(f"{text}{blank}{unknown.text}", unknown.span, False, f"{marked}{blank}{unknown.marked}"),)
+        return (unknown,)
+    if not shortest or not all(word.known for word in shortest):
         return (unknown,)
     words = [word.text for word in shortest]
     begins = all([word.text for word in value[: len(words)]] == words for value in values)
     return (*shortest, unknown) if begins else (unknown,)
+
+
+def asked_for(loop: str, variables: Mapping[str, Value], span: Span) -> dict[str, Value]:
+    """The variables that a loop over the script's arguments sets (`--task) TASK="$2"`) and that hold nothing before it: they
+    have to be given, so nothing is known of them."""
+    names = dict.fromkeys(re.findall(r"\b([A-Za-z_]\w*)=(?=[\"']?\$)", loop))
+    empty = [name for name in names if name in variables and not any(word.text for word in variables[name])]
+    return {name: (Word(f"${name}", span, False, f"{OPEN}{variable_name(name)}{CLOSE}"),) for name in empty}
 
 
 def let(words: Sequence[Word], expand: Expander) -> Iterator[tuple[str, Value]]:

@@ -94,7 +94,7 @@ def _entries(file: Read, session: Session) -> None:
         for path, guess in unknown_keys(entry.value.value):
             at = _at(entry.value, path.split("."))
             text = f"`{entry.key}` has `{path}`, which LLaMA-Factory does not read"
-            if guess:
+            if guess and not ("." not in path and list(wrong_values({guess: entry.value.value[path]}))):
                 session.sink.error("FT523", text, at, label=f"did you mean `{guess}`?")
             else:
                 session.sink.warning("FT523", text, at)

@@ -250,14 +250,20 @@ def _accelerate(
     session: Session,
     report: Report,
 ) -> Document | None:
+    file = started.flags.get("config_file")
+    if file is not None and file.known and not session.files.is_file(root / file.text):
+        if here := _same_below(file.text, root, session):
+            text = f"not on this machine: read as `{here}`"
+            report.notes.append(Note(f"--config_file {shortened(file.text, 80)}", text, file.span, carried=True))
+            started.flags["config_file"] = replace(file, text=here)
     try:
         document: Document | Word | None = (
             trl_launch.beside(started, settings, schema, root, session) if started.verb else None
         )
         document = document or launchers.accelerate(started, root, session)
     except (OSError, UnicodeDecodeError) as error:
-        file = started.flags["config_file"]
-        _unread(f"--config_file {file.text}", file, error, session, report)
+        named = started.flags["config_file"]
+        _unread(f"--config_file {named.text}", named, error, session, report)
         report.notes[-1:] = [
             replace(note, text=f"{note.text}: write `parallel {{ }}` as it has it") for note in report.notes[-1:]
         ]
@@ -276,12 +282,17 @@ def _is_open_file(words: Sequence[Word]) -> bool:
     word = words[0]
     several = re.search(r"\$\{?[@*]|\[[@*]\]", word.text) is not None
     flags = any(other.text.startswith("-") or "=" not in other.text for other in words[1:])
-    return not word.known and word.text.startswith("$") and not several and not flags
+    quoted = word.span.source.text[word.span.start : word.span.start + 1] == '"'  # flags would be one word
+    return not word.known and word.text.startswith("$") and not several and (quoted or not flags)
 
 
 def _file(word: Word, root: Path, session: Session, report: Report) -> documents.Read | None:
+    if not word.known and (below := behind_variable(word)) and session.files.is_file(root / below):
+        report.notes.append(Note(word.text, f"the folder is known only when the script runs: read as `{below}`",
+                                 word.span, carried=True))  # fmt: skip
+        return documents.read(root / below, below, session)
     if not word.known:
-        text = f"the file `{word.text}` is known only when the script runs"
+        text = f"the file `{shortened(' '.join(word.text.split()), 60)}` is known only when the script runs"
         report.add("FT052", Severity.INFO, text, word.span, help="pass the file itself to `ftc`")
         report.notes.append(Note(word.text, text, word.span))
         return None
@@ -299,6 +310,12 @@ def _file(word: Word, root: Path, session: Session, report: Report) -> documents
         return None
 
 
+def behind_variable(word: Word) -> str:
+    """What follows the one variable that a path begins with (`$ROOT/conf/t.yaml`: `conf/t.yaml`), "" without."""
+    match = re.fullmatch(f"{OPEN}\\w+{CLOSE}/([^{OPEN}]+/[^{OPEN}]+)", word.marked)
+    return match[1] if match else ""
+
+
 def _same_below(path: str, root: Path, session: Session) -> str:
     """The file below the folder that a path of another machine means, whose checkout lies elsewhere: `/home/a/repo/conf/t.yaml`
     is `conf/t.yaml` here. At least one folder has to agree; "" for none."""
@@ -312,10 +329,20 @@ def _same_below(path: str, root: Path, session: Session) -> str:
 def _unread(name: str, word: Word, error: OSError | UnicodeDecodeError, session: Session, report: Report) -> None:
     """A file that is not here may be elsewhere; one that is here and no text is an error."""
     if is_absent(error):
-        report.add("FT501", Severity.ERROR, f"there is no file `{word.text}`", word.span)
+        help = _elsewhere(word, session)
+        report.add("FT501", Severity.ERROR, f"there is no file `{word.text}`", word.span, help=help)
         report.notes.append(Note(name, "does not exist", word.span))
     else:
         session.sink.error("FT050", f"`{word.text}` cannot be read: {reason(error)}", word.span)
+
+
+def _elsewhere(word: Word, session: Session) -> str:
+    """What to give instead of a file that is not here: the one of that name beside the script, if there is one."""
+    beside = PurePosixPath(word.span.source.name).parent / PurePosixPath(word.text).name
+    if session.files.is_file(Path(beside)):
+        return f"`{beside}` has that name: give it itself"
+    where = "a path of another machine" if word.text.startswith("/") else "seen from where `ftc` is called"
+    return f"{where}: give `ftc` the file itself, or call it where the file is"
 
 
 def _overrides(words: Sequence[Word]) -> Iterator[tuple[str, Setting]]:

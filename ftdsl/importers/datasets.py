@@ -98,11 +98,16 @@ def source(draft: StageDraft, name: str) -> Term:
         return Term("hf", {"id": folder.removeprefix("REMOTE:"), "entry": [name]})
     info = f"{folder.rstrip('/')}/{INFO}"
     by_entry = Term("file", {"path": draft.paths.seen(info), "entry": name})
-    entry = (read_json(draft.paths.root / info, draft.paths.files) or {}).get(name)
-    if not isinstance(entry, dict):
-        return by_entry
-    plain = _plain(draft, entry, folder)
-    return plain if plain is not None and _same(draft, plain, entry) else by_entry
+    known = read_json(draft.paths.root / info, draft.paths.files)
+    if isinstance(known, dict) and name not in known:
+        draft.reasons |= dict.fromkeys(("dataset", "eval_dataset", "media_dir"), f"`{info}` has no entry `{name}`")
+    entry = (known or {}).get(name)
+    plain = _plain(draft, entry, folder) if isinstance(entry, dict) else None
+    found = plain if plain is not None and isinstance(entry, dict) and _same(draft, plain, entry) else by_entry
+    media = draft.config.value("media_dir")
+    if isinstance(media, str) and media:
+        found = Term(found.name, {**found.options, "media": draft.paths.seen(media)})
+    return found
 
 
 def _together(sources: list[Term]) -> list[Term]:

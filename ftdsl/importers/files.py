@@ -13,6 +13,7 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.engines.trl.abilities import TITLE
 from ftdsl.importers import commands, dialects, documents, llamafactory, programs, recognise, shell, tools
 from ftdsl.importers.bash_syntax import BLANKS
+from ftdsl.importers.bash_words import Word
 from ftdsl.importers.beside import root_of
 from ftdsl.importers.draft import Note
 from ftdsl.importers.imports import Start
@@ -161,16 +162,24 @@ def nothing_started(source: Source, script: shell.Script, report: commands.Repor
         text = "only the running script knows what it trains with: nothing was read"
         sink.error("FT051", text, unknown, help="pass the file itself to `ftc`")
     elif other := next((word for simple in script.commands if (word := programs.other_script(simple))), None):
-        text = f"no command here starts LLaMA-Factory; `{shortened(other.text, 80)}`, which it starts, may"
-        sink.error("FT051", text, other.span, help=f"give that script: `ftc check {shortened(other.text, 80)}`")
+        _other_script(other, sink)
     elif report.idle:
         name, span = report.idle[0]
         sink.error("FT051", f"`{name}` trains nothing, and no other command here does", span, help=LAUNCHERS)
     elif program := next((word for simple in script.commands if (word := programs.own_program(simple))), None):
         text = f"`{shortened(program.text, 80)}` is a program of its own, not LLaMA-Factory's or TRL's"
         sink.error("FT051", text, program.span, help=OWN_PROGRAM)
+    elif other := next(
+        (word for simple in script.commands if (word := programs.other_script(simple, sourced=True))), None
+    ):  # most prepare something only
+        _other_script(other, sink)
     else:
         sink.error("FT051", NOTHING, Span(source, 0, 0), help=LAUNCHERS)
+
+
+def _other_script(other: Word, sink: Sink) -> None:
+    text = f"no command here starts LLaMA-Factory; `{shortened(other.text, 80)}`, which it starts, may"
+    sink.error("FT051", text, other.span, help=f"give that script: `ftc check {shortened(other.text, 80)}`")
 
 
 def listing(path: Path, session: Session) -> Callable[[str], Sequence[str]]:
@@ -206,9 +215,10 @@ def written_by(script: shell.Script, path: Path, session: Session) -> dict[Path,
 
 def started_in(path: Path, simple: shell.Simple, session: Session) -> Path:
     """Where the script is started: here, or the nearest folder above that has the files it names."""
-    named = [word.text for word in simple.words if word.text.endswith((".yaml", ".yml", ".json", ".py"))]
+    named = [word.text if word.known else commands.behind_variable(word)
+             for word in simple.words if word.text.endswith((".yaml", ".yml", ".json", ".py"))]  # fmt: skip
     for folder in (Path(), path.parent, *list(path.parent.parents)[:6]):
-        if any(session.files.is_file(folder / name) for name in named):
+        if any(session.files.is_file(folder / name) for name in named if name):
             return folder
     given = {word.text.lstrip("-"): after.text for word, after in zip(simple.words, simple.words[1:], strict=False)}
     return root_of(path, {name: Setting(name, value, name) for name, value in given.items()}, session.files)

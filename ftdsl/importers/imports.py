@@ -88,7 +88,8 @@ def import_all(starts: Sequence[Start], name: str, target: Path, head: Sequence[
         stage.draft.reasons |= _refused(stage, diagnostics)
     compared = {stage.name: _compare(stage, jobs[stage.name]) for stage in stages if stage.name in jobs}
     differences = {name: [extra.without(secrets) for extra in some] for name, some in compared.items()}
-    notes = tuple(note.without(secrets) for stage in stages for note in stage.draft.notes)
+    every = (note.without(secrets) for stage in stages for note in stage.draft.notes)
+    notes = tuple({(note.word, note.text, note.where): note for note in every}.values())  # once, however many stages
     return Imported(text, notes, differences, diagnostics, checked, dict(_locations(stages)), secrets)
 
 

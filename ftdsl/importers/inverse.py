@@ -195,10 +195,10 @@ def _wsd(draft: StageDraft, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 def warmup(draft: StageDraft) -> None:
     """transformers 5 takes a share below 1 as `warmup_steps`; where both are given the ratio wins."""
-    known = "warmup_ratio" in draft.config.schema  # else it is taken as steps
-    ratio, steps = draft.raw("warmup_ratio") if known else None, draft.raw("warmup_steps")
     if not draft.training:
         return
+    known = "warmup_ratio" in draft.config.schema  # else it is taken as steps
+    ratio, steps = draft.raw("warmup_ratio") if known else None, draft.raw("warmup_steps")
     if ratio is not None:
         draft.set("optim.warmup", Amount(ratio, "share"))
         if steps:
@@ -361,13 +361,13 @@ def guard(draft: StageDraft) -> None:
 
 def temperature(draft: StageDraft) -> None:
     """`do_sample: false` is temperature 0. What the engine does in silence is written out (0.95, 0.7, 50)."""
-    if draft.training and draft.kind != "ppo" and not draft.config.on("predict_with_generate"):
+    scored = draft.training or draft.kind == "eval"
+    if scored and draft.kind != "ppo" and not draft.config.on("predict_with_generate"):
         _unread_sampling(draft)
         return
     if not draft.may_have("generate.temperature"):
         return
-    answers = draft.kind in ("eval", "ppo") and (draft.kind == "ppo" or draft.config.on("predict_with_generate"))
-    if not answers and not draft.given("temperature", "do_sample", "top_p", "top_k"):
+    if draft.kind not in ("eval", "ppo") and not draft.given("temperature", "do_sample", "top_p", "top_k"):
         return
     if not draft.take("do_sample"):
         draft.set("generate.temperature", 0)
@@ -382,11 +382,16 @@ _SAMPLING = ("temperature", "do_sample", "top_p", "top_k", "max_new_tokens", "ma
              "num_beams", "eval_num_beams", "skip_special_tokens")  # fmt: skip
 
 
+UNREAD_SAMPLING = "has no effect: nothing is generated without `predict_with_generate`"
+
+
 def _unread_sampling(draft: StageDraft) -> None:
     """Answers are generated only with `predict_with_generate`."""
     for name in _SAMPLING:
         if draft.given(name):
-            draft.note(name, "has no effect: nothing is generated without `predict_with_generate`")
+            draft.note(name, UNREAD_SAMPLING)
+    if draft.given(*_SAMPLING):
+        draft.reasons |= dict.fromkeys(_SAMPLING, UNREAD_SAMPLING)
 
 
 def beams(draft: StageDraft) -> None:

@@ -71,6 +71,12 @@ def named(config: Config) -> Named:
         text = f"LLaMA-Factory has no `{setting.value}`; taken as `{value}`"
         notes.append(Note(setting.word, text, setting.span, carried=True))
         reasons[setting.name] = text
+    if config.kind == "export" and config.has("output_dir") and not config.has("export_dir"):
+        at = settings.pop("output_dir")
+        settings["export_dir"] = replace(at, name="export_dir")
+        text = "where an export was written to once; taken as `export_dir`"
+        notes.append(Note(at.word, text, at.key or at.span, carried=True))
+        reasons |= dict.fromkeys(("output_dir", "export_dir"), text)
     if (loss := ALGORITHMS.get(config.stage)) is not None and config.is_explicit("stage"):
         at = config.at("stage")
         settings["stage"] = replace(at, value="dpo")

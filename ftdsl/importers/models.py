@@ -13,6 +13,10 @@ def model(draft: StageDraft) -> None:
     base, adapters = draft.raw("model_name_or_path"), _csv(draft.raw("adapter_name_or_path"))
     options = _options(draft)
     draft.raw("create_new_adapter")
+    if base is None and not adapters and not draft.parents:  # asked for, with all that belongs to it
+        for name in options:
+            parameter = "model_revision" if name == "revision" else name
+            draft.note(parameter, f"belongs to the model, and none is named: `hf(…, {name} = …)`")
     if draft.parents or (base is None and not adapters):
         return
     if adapters and (made := draft.results.get(_normalized(adapters[-1]))) is not None:

@@ -30,7 +30,7 @@ _TEXTS = frozenset(
 
 _MODELS_AND_DATA: Mapping[str, tuple[str, str]] = {
     "model_name_or_path": ("model", "model"), "dataset": ("data", "data"), "dataset_name": ("data", "data"),
-    "teacher_model_name_or_path": ("teacher", "model"),
+    "teacher_model_name_or_path": ("teacher", "model"), "ref_model": ("reference", "model"),
 }  # fmt: skip
 """Parameter -> the key that it decides alone, and the type of a parameter of the recipe for it."""
 
@@ -70,7 +70,8 @@ def parted(config: Config) -> tuple[Config, list[Setting]]:
             continue
         named = replace(setting, value=renamed(value))
         whole = _MARK.fullmatch(value) is not None
-        if name in _TEXTS or (name in _MODELS_AND_DATA and not whole):
+        alone = whole and not (name == "ref_model" and config.has("ref_model_adapters"))
+        if not alone if name in _MODELS_AND_DATA else name in _TEXTS:
             kept[name] = named
         else:
             named_only.append(named)

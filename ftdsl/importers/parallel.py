@@ -317,10 +317,14 @@ def _own_fsdp(draft: StageDraft) -> None:
 def mixed_precision(draft: StageDraft) -> None:
     """`accelerate launch` decides where the engine's parameters do not (transformers/training_args.py)."""
     mixed = draft.config.accelerate.get("mixed_precision") if draft.config.accelerate else None
-    if not draft.training or mixed not in ("bf16", "fp16"):
+    if not draft.training or mixed not in ("bf16", "fp16", "fp8"):
         return
     own = next((name for name in ("bf16", "fp16", "pure_bf16") if draft.config.on(name)), "")
-    if not own and not draft.given("bf16", "fp16", "pure_bf16"):
+    if mixed == "fp8" and not own and draft.config.accelerate is not None:
+        at = draft.config.accelerate.at("mixed_precision")
+        text = "`fp8` of accelerate: write `precision = fp8(backend = te)`, or the backend of `fp8_config`"
+        draft.notes.append(Note(at.word, text, at.key or at.span))
+    elif not own and not draft.given("bf16", "fp16", "pure_bf16"):
         draft.set("precision", Term(mixed))
         draft.reasons[mixed] = "set by `accelerate`"
     elif own and mixed not in own and draft.config.accelerate is not None:

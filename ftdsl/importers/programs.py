@@ -10,12 +10,14 @@ _NO_TRAINING = ("torch", "accelerate", "deepspeed", "pip", "venv", "http")
 """Modules that launch or prepare, and train nothing themselves."""
 
 
-def other_script(simple: Simple) -> Word | None:
-    """The shell script that a command starts (`bash x.sh`, `./x.sh`, `source x.sh`); none that it copies or edits."""
+def other_script(simple: Simple, *, sourced: bool = False) -> Word | None:
+    """The shell script that a command starts (`bash x.sh`, `./x.sh`; `source x.sh` if sourced); none that it copies or edits."""
     for at, word in enumerate(simple.words):
         if word.text.endswith((".sh", ".bash")):
             starts = all(
-                launchers.is_wrapper(before.text) or before.text in ("source", ".") for before in simple.words[:1] if at
+                before.text in ("source", ".") if sourced else launchers.is_wrapper(before.text)
+                for before in simple.words[:1]
+                if at
             )
             return word if starts else None
     return None

@@ -12,7 +12,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from ftdsl.diagnostics import Sink
-from ftdsl.importers.bash_control import COMMAND, SBATCH, branches, decided, extended, inner_text, let, slurm, spine
+from ftdsl.importers.bash_control import COMMAND, SBATCH, asked_for, branches, decided, extended, inner_text, let, slurm, spine
 from ftdsl.importers.bash_syntax import Syntax, TooDeepError
 from ftdsl.importers.bash_words import CLOSE, MAX_WORD, OPEN, Expander, Value, Word, printed, variable_name
 from ftdsl.importers.draft import Note
@@ -414,7 +414,7 @@ class _Reader:
         """`while`, `for ((…))`: one round, with its variables not known; a loop over the script's own arguments has none."""
         head = self.syntax.of(node).partition("\n")[0]
         if node.type == "while_statement" and re.search(r"\$#|\$\{#|getopts|\"\$1\"", head.partition("do")[0]):
-            return
+            return self.variables.update(asked_for(self.syntax.of(node), self.variables, self.syntax.span(node)))
         for name in set(re.findall(r"[A-Za-z_]\w*(?=\+\+|--|\+=|=)", self.syntax.of(node).partition("do")[0])):
             self.variables[name] = (Word(f"${name}", self.syntax.span(node), False, f"{OPEN}{name}{CLOSE}"),)
         condition = node.child_by_field_name("condition") if node.type == "while_statement" else None

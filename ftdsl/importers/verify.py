@@ -111,7 +111,12 @@ _FOLDED = (
 def compare(config: Config, kind: str, job: Job, paths: RecipePaths, excused: Mapping[str, str]) -> list[Difference]:
     """The differences for one stage. `excused`: parameters whose loss the import has noted, with the reason."""
     theirs = normal(_their_side(config, paths))
-    ours = normal(_our_side(job))
+    own = _our_side(job)
+    ours = normal(own)
+    if isinstance(media := config.value("media_dir"), str):  # silent, it is where dataset_info.json is
+        theirs["media_dir"] = str(PurePosixPath(paths.seen(media)))
+        if folder := own.params.get("media_dir"):
+            ours["media_dir"] = str(PurePosixPath(_own(str(folder))))
     return [*_differences(theirs, ours, excused, config, kind), *files(config, job)]
 
 

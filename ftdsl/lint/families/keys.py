@@ -27,13 +27,24 @@ GONE = {
 def unknown_key(config: Config) -> Findings:
     """What it does: finds parameters that the engine does not have.
     Why it matters: LLaMA-Factory 0.9.5 imports torch for 4.7 s before it rejects them, with a traceback and no line number.
+        accelerate refuses a file with a key that its release does not have.
     Example:
         lora_rnak: 64
+        ---
+        # file: accelerate.yaml
+        distributed_type: FSDP
+        fsdp_confg: {fsdp_version: 2}
     Use instead:
         lora_rank: 64
-    Applies to: LLaMA-Factory
-    Source: llamafactory/hparams/parser.py (HfArgumentParser.parse_dict); LLaMA-Factory#6456
+        ---
+        # file: accelerate.yaml
+        distributed_type: FSDP
+        fsdp_config: {fsdp_version: 2}
+    Applies to: LLaMA-Factory, accelerate
+    Source: llamafactory/hparams/parser.py (HfArgumentParser.parse_dict); LLaMA-Factory#6456;
+        accelerate/commands/config/config_args.py, from_yaml_file
     """
+    yield from _unknown_to_accelerate(config)
     known = config.schema
     if config.trainer:
         yield from _unknown_to_trainer(config)
@@ -56,6 +67,25 @@ def unknown_key(config: Config) -> Findings:
             else "",
             fix=rename(setting, guess, named.value if named else None, safe=False) if guess else None,
         )
+
+
+def _unknown_to_accelerate(config: Config) -> Findings:
+    """The first keys of accelerate's file; a warning, as forks and later releases have more."""
+    known = {path.partition(".")[0] for path in catalog.passthrough_schema("accelerate")}
+    for name in config.accelerate.data if config.accelerate is not None and config.form != "recipe" else ():
+        if name in known:
+            continue
+        inside = f"{name}."
+        settings = config.accelerate.settings.values() if config.accelerate is not None else ()
+        at = next((at for at in settings if at.name == name or at.name.startswith(inside)), None)
+        guess = closest(name, sorted(known))
+        if at is not None:
+            yield warning(
+                at,
+                f"accelerate has no `{name}`, and refuses a file with it",
+                label=f"did you mean `{guess}`?" if guess else "",
+                help="drop it, or use the fork of accelerate that has it",
+            )
 
 
 def _unknown_to_trainer(config: Config) -> Findings:

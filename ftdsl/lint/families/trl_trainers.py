@@ -373,7 +373,9 @@ def quantised_in_fp32(config: Config) -> Findings:
     Applies to: TRL
     Source: trl/trainer/utils.py, get_quantization_config; model_config.py: `dtype` is float32 (1.16.0)
     """
-    if config.on("load_in_4bit") and config.value("dtype") == "float32" and config.form != "recipe":
+    old = [name for name, other in catalog.misnamed(config.engine).items() if other.get("parameter") == "dtype"]
+    named = any(config.has(name) for name in old)  # FT001 names those
+    if config.on("load_in_4bit") and config.value("dtype") == "float32" and config.form != "recipe" and not named:
         at = config.first("load_in_4bit")
         yield warning(at, "4-bit weights are expanded to fp32, TRL's default `dtype`", help="write `dtype: bfloat16`")
 

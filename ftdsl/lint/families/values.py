@@ -163,6 +163,27 @@ def unknown_value(config: Config) -> Findings:
                 yield warning(setting, text, label=label, help=help, fix=fix)
                 continue
             yield error(setting, f"`{setting.word}` has no `{value}`", label=label, help=f"it takes {some}", fix=fix)
+    yield from _unknown_to_fsdp(config)
+
+
+_FSDP = {
+    "fsdp_state_dict_type": ("FULL_STATE_DICT", "LOCAL_STATE_DICT", "SHARDED_STATE_DICT"),
+    "fsdp_auto_wrap_policy": ("TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP", "NO_WRAP"),
+}
+"""Key of accelerate's `fsdp_config` -> its values (accelerate/utils/constants.py)."""
+
+
+def _unknown_to_fsdp(config: Config) -> Findings:
+    for name, members in _FSDP.items() if config.accelerate is not None and config.fsdp is not None else ():
+        at = config.accelerate.at(f"fsdp_config.{name}") if config.accelerate is not None else None
+        if at is None or not isinstance(at.value, str) or at.value.isdigit() or at.value.upper() in members:
+            continue
+        guess = closest(at.value.upper(), members)
+        label = f"did you mean `{guess}`?" if guess else ""
+        fix = put(at, guess, safe=False) if guess else None
+        yield error(
+            at, f"`{name}` has no `{at.value}`", label=label, help=f"it takes {', '.join(members)}", fix=fix
+        )
 
 
 def _members(config: Config, name: str, entry: Mapping[str, Any]) -> list[str]:
