@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ftdsl.importers.bash_words import CLOSE, OPEN, Expander, Value, Word, computed, variable_name
@@ -141,6 +142,21 @@ def extended(values: Sequence[Value], unknown: Word) -> Value:
     words = [word.text for word in shortest]
     begins = all([word.text for word in value[: len(words)]] == words for value in values)
     return (*shortest, unknown) if begins else (unknown,)
+
+
+@contextmanager
+def without_itself(variables: dict[str, Value]) -> Iterator[None]:
+    """Read a text that a variable holds (`eval $CMD`) with nothing known of the part `$CMD` that branches added to it."""
+    held = {
+        name: value
+        for name, value in variables.items()
+        if len(value) == 1 and not value[0].known and value[0].text.strip() != f"${name}" and name in value[0].text
+        and f"{OPEN}{name}{CLOSE}" in value[0].marked
+    }  # fmt: skip
+    for name, (word,) in held.items():
+        variables[name] = (Word(f"${name}", word.span, False, f"{OPEN}{name}{CLOSE}"),)
+    yield
+    variables |= held
 
 
 def asked_for(loop: str, variables: Mapping[str, Value], span: Span) -> dict[str, Value]:

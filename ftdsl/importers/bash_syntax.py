@@ -57,6 +57,8 @@ class Syntax:
         self.source, self.within, self.text, self.start = source, within, text, start
         data = _fitting(text).encode("utf-8", "surrogatepass")
         self._at = None if text.isascii() else _characters(text)
+        if _VARIABLE.search(data):
+            data, self._at = _braced(data, self._at)
         self.root: Node = _parser().parse(data).root_node
 
     def at(self, byte: int) -> int:
@@ -75,6 +77,25 @@ class Syntax:
     def between(self, start: int, end: int) -> str:
         """The text between two bytes."""
         return self.text[self.at(start) : self.at(end)]
+
+
+_VARIABLE = re.compile(rb"(?<!\\)\$([A-Za-z_][A-Za-z0-9_]*|[0-9])")
+
+
+def _braced(data: bytes, positions: array[int] | None) -> tuple[bytes, array[int]]:
+    """The text with `${NAME}` for every `$NAME`, and the character each of its bytes comes from: of `$A/$B/c` the grammar makes
+    two words, `$A/$` and `B/c` (tree-sitter-bash 0.25.1)."""
+    before = array("I", range(len(data) + 1)) if positions is None else positions
+    after = array("I")
+    parts: list[bytes] = []
+    at = 0
+    for match in _VARIABLE.finditer(data):
+        start, end = match.span(1)
+        parts += [data[at:start], b"{", match[1], b"}"]
+        after += before[at:start] + before[start : start + 1] + before[start:end] + before[end : end + 1]
+        at = end
+    after += before[at:]
+    return b"".join([*parts, data[at:]]), after
 
 
 def _characters(text: str) -> array[int]:

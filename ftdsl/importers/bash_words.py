@@ -144,6 +144,8 @@ class Expander:
                     yield from self._pieces(child, quoted)
             case "simple_expansion":
                 yield from self._variable(text[1:], "", quoted, node)
+            case "expansion" if not text.startswith("${"):  # see bash_syntax
+                yield from self._variable(text[1:], "", quoted, node)
             case "expansion":
                 yield from self._expansion(text, node, quoted)
             case "arithmetic_expansion":

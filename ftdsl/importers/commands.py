@@ -251,11 +251,11 @@ def _accelerate(
     report: Report,
 ) -> Document | None:
     file = started.flags.get("config_file")
-    if file is not None and file.known and not session.files.is_file(root / file.text):
-        if here := _same_below(file.text, root, session):
-            text = f"not on this machine: read as `{here}`"
-            report.notes.append(Note(f"--config_file {shortened(file.text, 80)}", text, file.span, carried=True))
-            started.flags["config_file"] = replace(file, text=here)
+    absent = file is not None and file.known and not session.files.is_file(root / file.text)
+    if file is not None and absent and (here := _same_below(file.text, root, session)):
+        text = f"not on this machine: read as `{here}`"
+        report.notes.append(Note(f"--config_file {shortened(file.text, 80)}", text, file.span, carried=True))
+        started.flags["config_file"] = replace(file, text=here)
     try:
         document: Document | Word | None = (
             trl_launch.beside(started, settings, schema, root, session) if started.verb else None

@@ -89,7 +89,14 @@ def _weigh(draft: StageDraft, sources: list[Term]) -> None:
 
 
 def source(draft: StageDraft, name: str) -> Term:
-    """One data set by its name in dataset_info.json."""
+    """One data set by its name in dataset_info.json, with the folder of its images."""
+    term, media = _source(draft, name), draft.config.value("media_dir")
+    if not isinstance(media, str) or not media:
+        return term
+    return Term(term.name, {**term.options, "media": draft.paths.seen(media)})
+
+
+def _source(draft: StageDraft, name: str) -> Term:
     folder = draft.config.value("dataset_dir")
     folder = str(folder) if isinstance(folder, str) else "data"
     if folder == "ONLINE":
@@ -103,11 +110,7 @@ def source(draft: StageDraft, name: str) -> Term:
         draft.reasons |= dict.fromkeys(("dataset", "eval_dataset", "media_dir"), f"`{info}` has no entry `{name}`")
     entry = (known or {}).get(name)
     plain = _plain(draft, entry, folder) if isinstance(entry, dict) else None
-    found = plain if plain is not None and isinstance(entry, dict) and _same(draft, plain, entry) else by_entry
-    media = draft.config.value("media_dir")
-    if isinstance(media, str) and media:
-        found = Term(found.name, {**found.options, "media": draft.paths.seen(media)})
-    return found
+    return plain if plain is not None and isinstance(entry, dict) and _same(draft, plain, entry) else by_entry
 
 
 def _together(sources: list[Term]) -> list[Term]:
@@ -115,7 +118,7 @@ def _together(sources: list[Term]) -> list[Term]:
     entries = [entry for source in sources if source.name == "hf" for entry in source.options.get("entry", ())]
     if len(entries) < 2 or len({source.options.get("id") for source in sources}) > 1:
         return sources
-    return [Term("hf", {"id": sources[0].options["id"], "entry": entries})]
+    return [Term("hf", {**sources[0].options, "entry": entries})]
 
 
 def _plain(draft: StageDraft, entry: Mapping[str, Any], folder: str) -> Term | None:

@@ -12,7 +12,8 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from ftdsl.diagnostics import Sink
-from ftdsl.importers.bash_control import COMMAND, SBATCH, asked_for, branches, decided, extended, inner_text, let, slurm, spine
+from ftdsl.importers import bash_control
+from ftdsl.importers.bash_control import COMMAND, SBATCH, branches, decided, extended, inner_text, let, slurm, spine
 from ftdsl.importers.bash_syntax import Syntax, TooDeepError
 from ftdsl.importers.bash_words import CLOSE, MAX_WORD, OPEN, Expander, Value, Word, printed, variable_name
 from ftdsl.importers.draft import Note
@@ -292,12 +293,8 @@ class _Reader:
             self._written([Word("cat", self.syntax.span(node))], redirects)
         for redirect in redirects:
             for child in redirect.named_children:
-                if child.type in (
-                    "pipeline",
-                    "list",
-                    "command",
-                    "redirected_statement",
-                ):  # `cat <<E | tee x`, `cat <<E && y`
+                # `cat <<E | tee x`, `cat <<E && y`
+                if child.type in ("pipeline", "list", "command", "redirected_statement"):
                     self._run(child)
 
     def _written(self, words: Sequence[Word], redirects: Sequence[Node]) -> None:
@@ -361,7 +358,8 @@ class _Reader:
             self.script.notes.append(Note(word.text[:40], "is nested too deeply to be read", span))
             return
         inner = self._reader(syntax)
-        inner.all()
+        with bash_control.without_itself(self.variables):
+            inner.all()
         self.steps = inner.steps
 
     def _function(self, node: Node) -> None:
@@ -414,7 +412,8 @@ class _Reader:
         """`while`, `for ((…))`: one round, with its variables not known; a loop over the script's own arguments has none."""
         head = self.syntax.of(node).partition("\n")[0]
         if node.type == "while_statement" and re.search(r"\$#|\$\{#|getopts|\"\$1\"", head.partition("do")[0]):
-            return self.variables.update(asked_for(self.syntax.of(node), self.variables, self.syntax.span(node)))
+            self.variables |= bash_control.asked_for(self.syntax.of(node), self.variables, self.syntax.span(node))
+            return
         for name in set(re.findall(r"[A-Za-z_]\w*(?=\+\+|--|\+=|=)", self.syntax.of(node).partition("do")[0])):
             self.variables[name] = (Word(f"${name}", self.syntax.span(node), False, f"{OPEN}{name}{CLOSE}"),)
         condition = node.child_by_field_name("condition") if node.type == "while_statement" else None

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from ftdsl.importers.bash_syntax import Syntax
+from ftdsl.source import Source
 from tests.importers.test_kinds import FLAGS, YAML, Workspace, here
 
 __all__ = ["here"]
@@ -28,6 +30,15 @@ def test_the_folder_of_images_is_kept(here: Workspace, name: str, folder: str, k
     here.write("data/seen.json", json.dumps(SEEN))
     here.write("t.yaml", YAML.replace("dataset: rows", f"dataset: {name}") + f"media_dir: {folder}\n")
     assert here.recipe("t.yaml").count(f'media = "{kept}"') == len(name.split(","))
+
+
+@pytest.mark.parametrize("folder", ["ONLINE", "REMOTE:org/rows"])
+@pytest.mark.parametrize("names", ["a", "a,b"])
+def test_the_folder_of_images_of_rows_on_a_hub_is_kept(here: Workspace, folder: str, names: str) -> None:
+    here.write(
+        "t.yaml", YAML.replace("dataset: rows", f"dataset: {names}") + f"dataset_dir: {folder}\nmedia_dir: pics\n"
+    )
+    assert 'media = "pics"' in here.recipe("t.yaml")
 
 
 @pytest.mark.parametrize("flag", ["media_dir", "image_dir"])
@@ -79,7 +90,9 @@ def test_what_belongs_to_a_model_that_is_not_named_is_named(here: Workspace, set
 # --- what only the running script knows
 
 
-@pytest.mark.parametrize("line", ['train "$1" $EXTRA', 'train "$CFG" "$@"', 'train "${CFG}" "${MORE[@]}"', 'train "$1" --bf16'])  # fmt: skip
+@pytest.mark.parametrize(
+    "line", ['train "$1" $EXTRA', 'train "$CFG" "$@"', 'train "${CFG}" "${MORE[@]}"', 'train "$1" --bf16']
+)
 @pytest.mark.parametrize("start", ["llamafactory-cli", "srun python -m llamafactory.cli"])
 def test_a_quoted_variable_behind_the_verb_is_a_file(here: Workspace, start: str, line: str) -> None:
     here.write("t.sh", f'if [[ $# -lt 1 ]]; then exit 1; fi\nCFG="$1"\n{start} {line}\n')
@@ -93,17 +106,22 @@ def test_variables_that_may_hold_flags_are_no_file(here: Workspace, line: str) -
 
 
 @pytest.mark.parametrize("runs", ["eval $CMD", 'eval "$CMD"', 'bash -c "$CMD"'])
-def test_a_command_that_branches_add_to_is_read(here: Workspace, runs: str) -> None:
+@pytest.mark.parametrize("start", ["llamafactory-cli train", "torchrun --nproc_per_node 1 src/train.py"])
+def test_a_command_that_branches_add_to_is_read(here: Workspace, start: str, runs: str) -> None:
     """Also where a part of it was not known before the branch."""
-    here.write("t.sh", f"""read LR BACK <<< "$(pick)"
-CMD="llamafactory-cli train {FLAGS} --learning_rate ${{LR}}"
+    here.write(
+        "t.sh",
+        f"""read LR BACK <<< "$(pick)"
+CMD="{start} {FLAGS} --learning_rate ${{LR}}"
 if [ "$BACK" != none ]; then
   CMD="$CMD --seed ${{BACK}}"
 fi
 CMD="$CMD \\
   --lora_rank 16"
 {runs}
-""")
+""",
+    )
+    assert set(here.codes("t.sh")) <= {"FT501"}
     recipe = here.recipe("t.sh")
     assert "rank = 16" in recipe and "lr = lr" not in recipe and 'hf("Qwen/Qwen2.5-3B-Instruct")' in recipe
 
@@ -135,14 +153,17 @@ def test_a_model_that_only_a_run_knows_is_a_parameter_of_that_type(here: Workspa
 
 @pytest.mark.parametrize("empty", ['""', ""])
 def test_an_option_that_is_empty_until_it_is_given_is_not_known(here: Workspace, empty: str) -> None:
-    here.write("t.sh", f"""TASK={empty}
+    here.write(
+        "t.sh",
+        f"""TASK={empty}
 while [[ $# -gt 0 ]]; do
   case $1 in
     --task) TASK="$2"; shift 2 ;;
   esac
 done
 python scripts/$TASK.py --lr 1
-""")
+""",
+    )
     assert "`scripts/$TASK.py` is a program of its own" in here.codes("t.sh")["FT051"]
 
 
@@ -241,5 +262,54 @@ def test_a_key_of_an_entry_is_a_slip_only_if_its_value_fits(
 
 @pytest.mark.parametrize("name", ["torch_dtype", "dtype"])
 def test_an_old_name_of_the_dtype_is_not_taken_for_none(here: Workspace, name: str) -> None:
-    here.write("t.sh", f"trl sft --model_name_or_path a/b --dataset_name c/d --use_peft --load_in_4bit --{name} bfloat16\n")  # fmt: skip
+    here.write(
+        "t.sh", f"trl sft --model_name_or_path a/b --dataset_name c/d --use_peft --load_in_4bit --{name} bfloat16\n"
+    )
     assert "FT636" not in here.codes("t.sh")
+
+
+# --- words with several variables and no quotes
+
+
+@pytest.mark.parametrize(
+    ("word", "becomes"),
+    [
+        ("$A/$B/c", "one/two/c"),
+        ("saves/$A/$B-lora", "saves/one/two-lora"),
+        ("$A-$B.x", "one-two.x"),
+        ("out/$A/é/$B/c/$A/d", "out/one/é/two/c/one/d"),
+        ('"é"$A/$B/c', "éone/two/c"),
+    ],
+)
+@pytest.mark.parametrize("how", ["{word}", "$OUT", "$ALL", "${{LIST[0]}}"])
+def test_variables_in_a_word_without_quotes_are_all_put_in(here: Workspace, word: str, becomes: str, how: str) -> None:
+    flags = FLAGS.replace("--output_dir out/x", f"--output_dir {how.format(word=word)}")
+    here.write("t.sh", f"A=one\nB=two\nOUT={word}\nexport ALL={word}\nLIST=({word} other)\n"
+                       f"llamafactory-cli train {flags}\n")  # fmt: skip
+    assert f'to = "{becomes}"' in here.recipe("t.sh")
+
+
+@pytest.mark.parametrize("word", ["$1/$2/c", "$1-$2.x", "out/$1/$2/c"])
+def test_arguments_of_a_function_are_all_put_in(here: Workspace, word: str) -> None:
+    flags = FLAGS.replace("--output_dir out/x", f"--output_dir {word}")
+    here.write("t.sh", f"run() {{\n  llamafactory-cli train {flags}\n}}\nrun one two\n")
+    assert f'to = "{word.replace("$1", "one").replace("$2", "two")}"' in here.recipe("t.sh")
+
+
+@pytest.mark.parametrize(("mark", "written"), [("EOF", "one/two/c"), ("'EOF'", "$A/$B/c")])
+def test_a_file_that_a_script_writes_keeps_its_text(here: Workspace, mark: str, written: str) -> None:
+    text = YAML.replace("out/x", "$A/$B/c")
+    here.write("t.sh", f"A=one\nB=two\ncat > $A/$B.yaml <<{mark}\n{text}EOF\nllamafactory-cli train $A/$B.yaml\n")
+    assert written in here.recipe("t.sh")
+
+
+@pytest.mark.parametrize("text", ["x=$A/$Б/c", "echo \\$A/$B/c '$A/$B' \"$A/$B/c\" $", "é=$A/$B/é/$C/d # $A/$B/c"])
+def test_a_span_is_where_the_word_is_written(text: str) -> None:
+    syntax = Syntax(Source("t.sh", text))
+    assert syntax.of(syntax.root) == text
+    nodes = [syntax.root]
+    while nodes:
+        node = nodes.pop()
+        assert text[syntax.span(node).start : syntax.span(node).end] == syntax.of(node)
+        assert not node.children or syntax.of(node).startswith(syntax.of(node.children[0]))
+        nodes += node.children

@@ -181,9 +181,7 @@ def _unknown_to_fsdp(config: Config) -> Findings:
         guess = closest(at.value.upper(), members)
         label = f"did you mean `{guess}`?" if guess else ""
         fix = put(at, guess, safe=False) if guess else None
-        yield error(
-            at, f"`{name}` has no `{at.value}`", label=label, help=f"it takes {', '.join(members)}", fix=fix
-        )
+        yield error(at, f"`{name}` has no `{at.value}`", label=label, help=f"it takes {', '.join(members)}", fix=fix)
 
 
 def _members(config: Config, name: str, entry: Mapping[str, Any]) -> list[str]:
