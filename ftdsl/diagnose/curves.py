@@ -162,7 +162,7 @@ class Curves:
                       if value != before]  # fmt: skip
             between = [b - a for a, b in pairwise(starts)]
             return float(median(between)) if between else float(starts[0] - epochs.steps[0]) if starts else 0.0
-        return epochs.steps[-1] / epochs.values[-1] if len(epochs) and epochs.values[-1] > 0 else 0.0
+        return epochs.steps[-1] / epochs.values[-1] if len(epochs) and epochs.values[-1] > 1e-9 else 0.0
 
     @cached_property
     def early_grads(self) -> list[float]:

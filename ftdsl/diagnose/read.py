@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -175,7 +174,7 @@ def _step(row: Mapping[str, Any]) -> int | None:
         value = row.get(name)
         if isinstance(value, str) and (match := _OF_SO_MANY.fullmatch(value)):
             return int(match[1])
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e15:
             return int(value)
     return None
 

@@ -110,13 +110,13 @@ def _continues(token: Token, before: Token, *, alien: bool) -> bool:
 def _item_follows(tokens: Sequence[Token], at: int) -> bool:
     """Whether an item of a block, a key with its value or a block, begins at token `at`."""
     for index in range(at, len(tokens)):
-        kind = tokens[index].type
+        kind, *after = [token.type for token in tokens[index : index + 3]]
         if kind in ("EQUAL", "LBRACE"):
             return True
         if kind in ("_NL", "COMMA", "RBRACE"):
             return False
-        if kind in ("IN", "TILDE") and index > at and tokens[index + 1 : index + 2][0].type in ("LSQB", "NAME"):
-            return tokens[index + 1].type == "LSQB" or tokens[index + 2 : index + 3][0].type == "LPAR"
+        if kind in ("IN", "TILDE") and index > at and after[:1] in (["LSQB"], ["NAME"]):
+            return after[0] == "LSQB" or after[1:] == ["LPAR"]
     return False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import random
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ftdsl.diagnose.diagnosis import diagnose
+from ftdsl.diagnose.examined import examine
 from ftdsl.diagnose.names import canonical
 from ftdsl.diagnose.read import UnreadableError, trainings
 from tests.diagnose.runs import FORMATS, kept, write
@@ -116,6 +118,24 @@ def test_no_losses_make_a_judge_fail(losses: list[float]) -> None:
         for at, loss in enumerate(losses)
     ]
     diagnose(of_document({"log_history": rows, "config": {"per_device_train_batch_size": 1}}, Path("x"), {}))
+
+
+NUMBERS = (10**40, 10**400, 1e-320, -1, True, None, "9" * 400, [1], {"a": 1}, math.nan, math.inf, "5/100")
+
+
+@pytest.mark.parametrize("value", NUMBERS, ids=range(len(NUMBERS)))
+@pytest.mark.parametrize("name", ["step", "loss", "eval_loss", "grad_norm", "epoch", "elapsed", "memory", "event"])
+def test_no_value_makes_a_reader_or_a_judge_fail(name: str, value: object, tmp_path: Path) -> None:
+    rows = [
+        {"event": "step", "step": at, "loss": 5 - at / 10, "grad_norm": 1.0, "epoch": at / 20} for at in range(1, 41)
+    ]
+    for at in (3, 20, 39):
+        rows[at] = {**rows[at], name: value}
+    lines, document = "\n".join(map(json.dumps, rows)), json.dumps({"log_history": rows})
+    for file, text in (("metrics.jsonl", lines), ("trainer_state.json", document)):
+        (tmp_path / file).write_text(text, encoding="utf-8")
+        with contextlib.suppress(UnreadableError):
+            examine(tmp_path / file)
 
 
 @pytest.mark.slow

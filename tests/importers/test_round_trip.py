@@ -34,7 +34,7 @@ NAMED_ANEW = (
 
 def compiled(path: Path) -> tuple[Job, ...]:
     """Jobs of a recipe, with data that is not here stood in for."""
-    session = Session()
+    session = Session(elsewhere=True)  # rows of what was compiled are made when it runs
     found = check(path, Options(), session)
     if found.recipe is None or not session.sink.failed:
         return found.jobs
@@ -44,7 +44,7 @@ def compiled(path: Path) -> tuple[Job, ...]:
             if (named := getattr(item, "options", {}).get("path")) and not (path.parent / named).exists():
                 entry = item.options.get("entry")
                 absent[path.parent / named] = f'{{"{entry}": {{"file_name": "{entry}.json"}}}}' if entry else ""
-    own = Session(files=Files(absent))
+    own = Session(files=Files(absent), elsewhere=True)
     jobs = check(path, Options(), own).jobs
     return () if own.sink.failed else jobs
 
@@ -62,7 +62,7 @@ def training(path: Path) -> list[Job]:
 
 
 NOTHING_TO_TRAIN = {
-    "07_ppo", "08_predict", "09_merge", "10_quantize_gptq", "27_asft", "30_vlm_video", "38_handbook_all", "46_pipeline",
+    "07_ppo", "08_predict", "09_merge", "10_quantize_gptq", "27_asft", "30_vlm_video", "38_handbook_all",
     "49_megatron_bridge", "50_custom_template", "common", "grpo", "profiles",
 }  # fmt: skip
 """Recipes that have no such job, or are refused (docs/corpus.md tells which, and why)."""

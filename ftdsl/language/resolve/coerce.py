@@ -337,7 +337,7 @@ def _name(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
                    help=f"write `{written}`", fix=fix)  # fmt: skip
         return WRONG
     if key.catalog and text not in calls.catalog_names(ev, key):
-        if key.catalog == "templates" and may_be_of_a_fork(text, calls.catalog_names(ev, key), key, raw.span, sink):
+        if key.catalog == "templates" and may_be_of_a_fork(text, calls.catalog_names(ev, key), raw.span, sink):
             return text
         bare = raw if isinstance(raw, Bare) else Bare((tree.Word(text, raw.span),), raw.span)
         return _unknown(bare, list(dict.fromkeys(calls.catalog_names(ev, key))), key, sink)

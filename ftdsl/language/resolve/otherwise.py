@@ -42,13 +42,25 @@ def named_otherwise(span: Span, key: Key, sink: Sink) -> bool:
     return bool(guess)
 
 
-def may_be_of_a_fork(text: str, names: Iterable[str], key: Key, span: Span, sink: Sink) -> bool:
-    """Warn of a chat template that no release has: a fork of the engine may have it, also if it resembles one that is known."""
+def template_meant(text: str, names: Iterable[str]) -> tuple[str, bool]:
+    """The chat template meant by a name that no release has ("" if none), and whether the name is wrong: people's name of one
+    that there is (`qwen25`), or its letters mixed up (`qwne3`). One with something added (`qwen3_mine`) may be a fork's.
+    """
+    from ftdsl.catalog import foreign
     from ftdsl.diagnostics.suggest import closest
 
-    if not re.fullmatch(r"[A-Za-z][\w.-]*", text, re.ASCII):
+    known = list(names)
+    if meant := foreign.value_of("template", text):
+        return meant, True
+    guess = closest(text, known) or ""
+    return guess, bool(guess) and not text.startswith(tuple(known))
+
+
+def may_be_of_a_fork(text: str, names: Iterable[str], span: Span, sink: Sink) -> bool:
+    """Warn of a chat template that no release has, and a fork of the engine may have; whether it is one."""
+    guess, is_wrong = template_meant(text, names)
+    if is_wrong or not re.fullmatch(r"[A-Za-z][\w.-]*", text, re.ASCII):
         return False
-    guess = known_as(text, key) or closest(text, list(names)) or ""
     label = f"did you mean `{guess}`?" if guess else ""
     help = f"define it here, `template {text} {{ … }}`, or use a fork that has it"
     message = f"no release of the engine has a template `{text}`"

@@ -7,6 +7,7 @@ from typing import Any
 
 from ftdsl.catalog.vocabulary import Key
 from ftdsl.diagnostics import Diagnostic, Sink
+from ftdsl.language import tree
 from ftdsl.language.resolve import keys
 from ftdsl.language.resolve.declare import Declarations, Declared, profile_layers
 from ftdsl.language.resolve.evaluate import Evaluator
@@ -49,10 +50,13 @@ class Unchosen:
     def _layer(self, name: str, layer: Layer) -> Iterator[Diagnostic]:
         """The diagnostics of the values of a layer."""
         stages = [layer.target] if layer.target else [*self.declarations.stages, ""]
-        views: dict[str, View] = {}
+        views: dict[str, View] = {}  # a chain of profiles is gone through for what refers to others only
         for entry in layer.entries:
             stage = next((stage for stage in stages if self._key(stage, entry)), None)
             if entry.value is None or entry.is_reset or stage is None:
+                continue
+            if isinstance(entry.value, tree.Quantity | tree.Constant):
+                yield from self._entry(entry, View(stage, Effective(self._kind(stage))))
                 continue
             if stage not in views:
                 views[stage] = View(stage, self._effective(stage, profile_layers(name, self.module, self.edits)))

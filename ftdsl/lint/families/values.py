@@ -9,6 +9,7 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.catalog import foreign
 from ftdsl.diagnostics.suggest import closest
+from ftdsl.language.resolve.otherwise import template_meant
 from ftdsl.language.units import longest_name
 from ftdsl.lint.config import Config, Setting
 from ftdsl.lint.edits import drop, put
@@ -157,7 +158,7 @@ def unknown_value(config: Config) -> Findings:
                 yield error(setting, f"`{setting.word}` has no `{value}`", help=instead)
                 continue
             fix = put(setting, guess, safe=False) if guess and not isinstance(setting.value, list) else None
-            if name == "template":  # a fork may have it
+            if name == "template" and not template_meant(str(value), members)[1]:  # a fork may have it
                 help = f"write one of {some}, or use a fork that has it"
                 text = f"no release of LLaMA-Factory has a template `{value}`"
                 yield warning(setting, text, label=label, help=help, fix=fix)
