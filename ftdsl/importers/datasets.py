@@ -93,6 +93,10 @@ def source(draft: StageDraft, name: str) -> Term:
     term, media = _source(draft, name), draft.config.value("media_dir")
     if not isinstance(media, str) or not media:
         return term
+    if term.name == "hf" and "entry" in term.options:
+        if "media_dir" not in draft.reasons:
+            draft.note("media_dir", "rows described by a repository's own dataset_info.json have their images there")
+        return term
     return Term(term.name, {**term.options, "media": draft.paths.seen(media)})
 
 
@@ -118,7 +122,7 @@ def _together(sources: list[Term]) -> list[Term]:
     entries = [entry for source in sources if source.name == "hf" for entry in source.options.get("entry", ())]
     if len(entries) < 2 or len({source.options.get("id") for source in sources}) > 1:
         return sources
-    return [Term("hf", {**sources[0].options, "entry": entries})]
+    return [Term("hf", {"id": sources[0].options["id"], "entry": entries})]
 
 
 def _plain(draft: StageDraft, entry: Mapping[str, Any], folder: str) -> Term | None:

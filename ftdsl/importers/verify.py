@@ -172,6 +172,8 @@ def _their_side(config: Config, paths: RecipePaths) -> Side:
     exists = paths.files.is_file(paths.root / folder / INFO)
 
     def info(name: str) -> Mapping[str, Any]:
+        if folder == "ONLINE":
+            return {"hf_hub_url": name}
         if folder.startswith("REMOTE:"):
             return {"hf_hub_url": f"{folder}/{name}"}
         entry = dict(known.get(name) or ({} if exists else {"file_name": f"{name}.json"}))

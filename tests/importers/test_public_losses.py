@@ -34,11 +34,12 @@ def test_the_folder_of_images_is_kept(here: Workspace, name: str, folder: str, k
 
 @pytest.mark.parametrize("folder", ["ONLINE", "REMOTE:org/rows"])
 @pytest.mark.parametrize("names", ["a", "a,b"])
-def test_the_folder_of_images_of_rows_on_a_hub_is_kept(here: Workspace, folder: str, names: str) -> None:
+def test_the_folder_of_images_of_rows_on_a_hub_is_kept_or_named(here: Workspace, folder: str, names: str) -> None:
     here.write(
         "t.yaml", YAML.replace("dataset: rows", f"dataset: {names}") + f"dataset_dir: {folder}\nmedia_dir: pics\n"
     )
-    assert 'media = "pics"' in here.recipe("t.yaml")
+    kept, noted = here.recipe("t.yaml").count('media = "pics"'), here.notes("t.yaml").count("media_dir")
+    assert (kept, noted) == ((len(names.split(",")), 0) if folder == "ONLINE" else (0, 1))
 
 
 @pytest.mark.parametrize("flag", ["media_dir", "image_dir"])
