@@ -32,14 +32,14 @@ def unknown_key(config: Config) -> Findings:
         lora_rnak: 64
         ---
         # file: accelerate.yaml
-        distributed_type: FSDP
-        fsdp_confg: {fsdp_version: 2}
+        distributed_type: MULTI_GPU
+        num_proceses: 2
     Use instead:
         lora_rank: 64
         ---
         # file: accelerate.yaml
-        distributed_type: FSDP
-        fsdp_config: {fsdp_version: 2}
+        distributed_type: MULTI_GPU
+        num_processes: 2
     Applies to: LLaMA-Factory, accelerate
     Source: llamafactory/hparams/parser.py (HfArgumentParser.parse_dict); LLaMA-Factory#6456;
         accelerate/commands/config/config_args.py, from_yaml_file
