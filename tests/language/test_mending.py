@@ -164,7 +164,9 @@ def test_what_no_verb_may_break_is_not_written(tmp_path: Path) -> None:
         assert rewrite(tmp_path / name, after, before), "what could not be read before may stay so"
 
 
-@pytest.mark.parametrize("rest", ["b in", "b in [", "b in c", "b in c(", "b ~", "b ~ c", "b ~ uniform(", "b", "in", "~ c"])
+@pytest.mark.parametrize(
+    "rest", ["b in", "b in [", "b in c", "b in c(", "b ~", "b ~ c", "b ~ uniform(", "b", "in", "~ c"]
+)
 @pytest.mark.parametrize("before", ["system = You are a poet, ", "sft { system = You are a poet, ", "x(You are, "])
 def test_a_sentence_before_what_is_cut(before: str, rest: str) -> None:
     """The file ends while an editor's user writes."""
