@@ -89,13 +89,19 @@ def not_finite(loss: float | None, grad_norm: float | None) -> Finding | None:
 
 
 def diverged(
-    losses: Sequence[float], grad_norms: Sequence[float], first: float | None, vocabulary: int = 0
+    losses: Sequence[float],
+    grad_norms: Sequence[float],
+    first: float | None,
+    vocabulary: int = 0,
+    *,
+    had_gradients: bool = True,
 ) -> Finding | None:
     """A training that ended far above its first loss, or whose gradients vanished at a high loss.
 
     losses, grad_norms: of the last steps; first: the first loss; vocabulary: its size where the loss is a cross-entropy over
-    tokens (a uniform prediction has a loss of ln(vocabulary)), else 0. Fewer than `TAIL` steps are too few to call a loss high;
-    they are judged by gradients that vanished, and by losses that are all those of a model that knows nothing.
+    tokens (a uniform prediction has a loss of ln(vocabulary)), else 0; had_gradients: whether any norm was above zero (layerwise
+    optimizers drop gradients before the norm is taken). Fewer than `TAIL` steps are too few to call a loss high; they are judged
+    by gradients that vanished, and by losses that are all those of a model that knows nothing.
     """
     if len(losses) < FEWEST:
         return None
@@ -109,7 +115,7 @@ def diverged(
     know_nothing = math.log(vocabulary) if vocabulary > 1 else 0.0
     judged = (last,) if count == TAIL else tail
     at_nothing = bool(know_nothing) and all(abs(loss - know_nothing) < 0.02 * know_nothing for loss in judged)
-    if len(norms) == count and max(norms) < DEAD and last > SMALLEST:
+    if had_gradients and len(norms) == count and max(norms) < DEAD and last > SMALLEST:
         also = f", and the loss is that of a model that knows nothing, ln({vocabulary}) = {know_nothing:.4g}"
         return Finding("diverged", f"the last {count} gradients are zero at a loss of {last:.4g}{also * at_nothing}")
     if first is None or not math.isfinite(first):

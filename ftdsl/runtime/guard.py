@@ -114,6 +114,7 @@ class Guard:
         self.window = Window(policy.spike.window or anomalies.WINDOW)
         self.losses: list[float] = []
         self.grad_norms: list[float] = []
+        self.had_gradients = False
         self.finite = True
         self.best: float | None = None
         self._counts: dict[str, int] = {}
@@ -168,6 +169,7 @@ class Guard:
                 self.memory.first_loss = loss
         if grad_norm is not None:
             self.grad_norms = [*self.grad_norms[-anomalies.TAIL :], grad_norm]
+            self.had_gradients |= grad_norm > anomalies.DEAD
         for incident in self.memory.incidents:
             if incident.open and step >= incident.step:
                 self._over(incident, step)
@@ -269,7 +271,9 @@ class Guard:
         losses = [float(entry["loss"]) for entry in logs if "loss" in entry]
         if not self.losses:
             self.losses = losses[-anomalies.TAIL :]
-            self.grad_norms = [float(entry["grad_norm"]) for entry in logs if "grad_norm" in entry][-anomalies.TAIL :]
+            norms = [float(entry["grad_norm"]) for entry in logs if "grad_norm" in entry]
+            self.grad_norms = norms[-anomalies.TAIL :]
+            self.had_gradients |= any(norm > anomalies.DEAD for norm in norms)
         if losses and self.memory.first_loss is None:
             self.memory.first_loss = losses[0]
         self.best = min((float(entry["eval_loss"]) for entry in logs if "eval_loss" in entry), default=None)
@@ -289,7 +293,8 @@ class Guard:
         """At the end of a training: whether it went anywhere."""
         if self.policy.diverged.action == "ignore":
             return None
-        finding = anomalies.diverged(self.losses, self.grad_norms, self.memory.first_loss, vocabulary)
+        first, had = self.memory.first_loss, self.had_gradients
+        finding = anomalies.diverged(self.losses, self.grad_norms, first, vocabulary, had_gradients=had)
         if finding is None:
             return None
         action = self.policy.diverged.action

@@ -142,7 +142,8 @@ def test_half_precision_is_no_word_only(trained: Trained) -> None:
 
 def own(trained: Trained, name: str, text: str) -> Path:
     """A build folder of a recipe beside the others, which starts from the same model."""
-    model = f'file("{trained.place}/runs/r/last/05-scratch/result")'
+    (scratch,) = (trained.place / "runs/r/last").glob("*-scratch")
+    model = f'file("{scratch}/result")'
     (trained.place / f"{name}.ft").write_text(HEAD.format(model=model) + text, encoding="utf-8")
     done = ftc_process("compile", f"{name}.ft", cwd=trained.place)
     assert done.returncode == 0, done.stderr

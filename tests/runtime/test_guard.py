@@ -189,6 +189,16 @@ def test_a_training_that_went_nowhere(losses: list[float], norms: list[float], f
     assert (seen in found.message) if seen and found else not (seen or found)
 
 
+@pytest.mark.parametrize("steps", [8, 40])
+def test_gradients_that_were_never_there_did_not_vanish(steps: int, tmp_path: Path) -> None:
+    """Layerwise optimizers drop each gradient as soon as it is used: the norm is zero in every step of a healthy training."""
+    for norms, seen in (([0.0] * steps, False), ([1.0, *[0.0] * (steps - 1)], True)):
+        one, _ = guard(tmp_path, diverged={"action": "fail"})
+        for step, norm in enumerate(norms, 1):
+            one.judge(step, 6.0 - 3 * step / steps, norm)
+        assert bool(one.ended(steps)) is seen
+
+
 def test_an_evaluation_is_held_against_the_best(tmp_path: Path) -> None:
     one, entries = guard(tmp_path, eval={"action": "stop", "factor": 1.5})
     assert [one.evaluated(step, {"eval_loss": loss}) for step, loss in ((10, 2.0), (20, 1.0), (30, 1.4))] == [None] * 3
