@@ -188,3 +188,22 @@ def test_an_adapter_beside_a_log_is_known(tmp_path: Path) -> None:
     (curves,) = trainings(tmp_path)
     assert (curves.config["lora_rank"], curves.config["lora_target"]) == (1, "q_proj")
     assert [finding.name for finding in diagnose(curves)] == ["underfitting"]
+
+
+@pytest.mark.parametrize(("fall", "codes"), [(1.0, []), (0.0, ["FD104"])])
+def test_gradients_of_zero_while_the_loss_falls_are_those_of_a_layerwise_optimizer(
+    fall: float, codes: list[str], tmp_path: Path
+) -> None:
+    rng = random.Random(1)
+    rows = [
+        {
+            "event": "step",
+            "step": step,
+            "loss": 1.2 + fall * math.exp(-step / 60) + rng.gauss(0, 0.05),
+            "grad_norm": 0.0,
+        }
+        for step in range(1, 301)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (training,) = examine(tmp_path / "metrics.jsonl").trainings
+    assert [finding.code for finding in training.findings] == codes
