@@ -171,7 +171,7 @@ def no_gradient(curves: Curves) -> Ill | None:
     """
     grads = curves.grads.finite.values
     keys: tuple[str, ...]
-    if curves.fall > 0.1 and curves.start - curves.last > 3 * curves.noise:
+    if len(curves.loss.finite) >= 5 and curves.fall > 0.1 and curves.start - curves.last > 3 * curves.noise:
         return None
     if len(grads) >= 5 and not any(grads):
         what, keys = f"the gradient norm is exactly 0 at all of {len(grads)} steps", ("lora.targets", "freeze", "lora")
