@@ -164,8 +164,8 @@ def _zero_from(losses: Series) -> int:
 def no_gradient(curves: Curves) -> Ill | None:
     """What it does: finds a run whose gradient norm is exactly 0 (or whose rate is 0) from the first step on.
     Why it matters: nothing is trained: the adapter is not connected, all weights are frozen, or checkpointing cuts the graph.
-    Threshold: every gradient norm is 0, or every logged rate is 0, while the loss is a number. Not where the loss falls by a tenth
-    and by 3 times its noise: layerwise optimizers drop each gradient before its norm is taken.
+    Threshold: every gradient norm is 0, or every logged rate is 0, while the loss is a number. Not where it falls by a tenth and
+    by 3 times its noise: layerwise optimizers drop each gradient before its norm is taken.
     What to do: check `lora { targets }` and what is frozen; with checkpointing, inputs must require gradients.
     Source: peft `enable_input_require_grads`; SageMaker Debugger UnchangedTensor
     """
