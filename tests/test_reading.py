@@ -142,6 +142,7 @@ def test_recipes(verb: tuple[str, ...], strange: Callable[[str], Path]) -> None:
 
 
 @pytest.mark.parametrize("name", ["model/config.json", "rows.jsonl", "recipe.lock"])
+@pytest.mark.slow
 def test_what_recipes_name(name: str, strange: Callable[[str], Path]) -> None:
     strange(name)
     Path("model").mkdir(exist_ok=True)

@@ -34,6 +34,7 @@ def commands(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", tutorial.PAGES, ids=named)
+@pytest.mark.slow
 def test_a_page_shows_what_its_commands_print(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == tutorial.renewed(path), "python -m tests.tutorial"
 

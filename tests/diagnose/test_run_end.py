@@ -27,6 +27,7 @@ def run_of(folder: Path, *curves: str, arguments: tuple[str, ...] = ()) -> Ended
     ("curve", "code"),
     [("overfit/1.json", "FD204"), ("nan/2.json", "FD103"), ("spike_rows/3.json", "FD301"), ("lr_high/1.json", "FD105")],
 )
+@pytest.mark.slow
 def test_a_run_ends_with_what_its_curves_show(curve: str, code: str, tmp_path: Path) -> None:
     done = run_of(tmp_path, curve, "healthy/1.json")
     end = done.stderr[done.stderr.index("what its curves show") :]
@@ -94,6 +95,7 @@ def test_without_an_evaluation_no_run_is_the_best(tmp_path: Path) -> None:
         ({name: {"last_loss": 1.0, "reward": -float(rank)} for rank, name in enumerate("bac", 1)}, "bac", "model"),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_a_score_that_compares_says_which_is_the_best(
     results: dict[str, dict[str, float]], order: str, kind: str, tmp_path: Path
 ) -> None:
@@ -104,6 +106,7 @@ def test_a_score_that_compares_says_which_is_the_best(
     )
 
 
+@pytest.mark.slow
 def test_only_some_runs_evaluated_is_no_comparison(tmp_path: Path) -> None:
     results = losses(a=2.0, b=1.0, c=1.5)
     results["a"]["eval_loss"] = 0.1
@@ -111,6 +114,7 @@ def test_only_some_runs_evaluated_is_no_comparison(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("evaluated", [True, False])
+@pytest.mark.slow
 def test_an_axis_that_changes_the_loss_orders_nothing(evaluated: bool, tmp_path: Path) -> None:
     results = losses(a=2.0, b=1.0, c=1.5)
     for values in results.values():
@@ -119,6 +123,7 @@ def test_an_axis_that_changes_the_loss_orders_nothing(evaluated: bool, tmp_path:
     assert [row[0] for row in rows] == ["a", "b", "c"] and "`beta` changes what the loss is" in after
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_is_last(tmp_path: Path) -> None:
     results = {"a": {"eval_loss": float("nan")}, "b": {"eval_loss": 2.0}, "c": {"eval_loss": 1.0}}
     assert [row[-3] for row in swept(tmp_path, results)[0]][2] == "nan"

@@ -128,6 +128,7 @@ def test_what_breaks_out_of_texts_in_each_key(name: str) -> None:
 
 @pytest.mark.parametrize("values", [FEW, pytest.param(VALUES, marks=pytest.mark.slow)], ids=["few", "all"])
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_no_value_becomes_code_where_names_stand(name: str, values: tuple[str, ...]) -> None:
     for value in (*values, *HARMLESS):
         if (recipe := written(as_yaml({**BASE, name: value}))) is not None:

@@ -39,6 +39,7 @@ def mutated(seed: random.Random) -> str:
 
 
 @pytest.mark.parametrize("seed", [*range(4), *(pytest.param(at, marks=pytest.mark.slow) for at in range(4, 200))])
+@pytest.mark.slow
 def test_damaged_scripts(seed: int, tmp_path: Path) -> None:
     source = random.Random(seed)
     for _ in range(150):

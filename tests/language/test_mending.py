@@ -84,6 +84,7 @@ def test_escapes_are_kept(text: str, key: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mutants", [2, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("path", [*EXAMPLES, *CORPUS], ids=lambda path: path.stem)
+@pytest.mark.slow
 def test_mutants_stay_readable(path: Path, mutants: int, tmp_path: Path) -> None:
     """Words put into quotes, doubled, taken out, joined: whatever is mended, it can be read."""
     from functools import partial

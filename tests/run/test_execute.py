@@ -185,6 +185,7 @@ def test_independent_stages_run_side_by_side(place: Path) -> None:
     assert run(place, "--fresh", "-j", "1")["code"] == 1, "one at a time they cannot meet"
 
 
+@pytest.mark.slow
 def test_run_by_hand_does_the_same(place: Path) -> None:
     document = run(place)
     assert ftc("compile", "r.ft", cwd=place).returncode == 0

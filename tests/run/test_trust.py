@@ -135,6 +135,7 @@ def test_trust_lasts_until_it_is_another(clone: Path) -> None:
     assert mark.exists()
 
 
+@pytest.mark.slow
 def test_another_environment_at_the_same_path_is_not_trusted(clone: Path) -> None:
     """A clone that is deleted and made anew, with the same files in it."""
     python = clone / ".engines" / "llamafactory" / "bin" / "python"

@@ -178,6 +178,7 @@ def test_samplers(sampler: str, tmp_path: Path) -> None:
     assert (done["code"], states(done)) == (0, ["complete"] * 4), done["stderr"]
 
 
+@pytest.mark.slow
 def test_a_grid_is_all_of_it(tmp_path: Path) -> None:
     write(tmp_path, recipe("sampler = grid(points = 3)"))
     done = run(tmp_path)
