@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 from ftdsl.cli.common import (
     add_no_data,
     add_recipe_arguments,
-    color,
     is_folder,
     options_of,
     print_diff,
     read_exactly,
     recipes_in,
+    rendered,
     retyped,
     rewrite,
     stdin_text,
-    width,
 )
 from ftdsl.printable import one_line, typed
 from ftdsl.record import frozen
@@ -217,10 +216,10 @@ def _examined(args: argparse.Namespace, path: Path, text: str) -> list[Diagnosti
 
 def _text(diagnostics: list[Diagnostic], results: list[FileResult], args: argparse.Namespace) -> None:
     from ftdsl.diagnostics import Severity
-    from ftdsl.diagnostics.render_text import render, summary
+    from ftdsl.diagnostics.render_text import summary
 
     if diagnostics:
-        print(render(diagnostics, color=color(sys.stdout), width=width(sys.stdout)))
+        print(rendered(diagnostics, sys.stdout))
     if counts := summary(diagnostics):
         print(f"\n{counts}")
     if args.quiet:

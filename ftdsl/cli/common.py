@@ -6,11 +6,12 @@ import argparse
 import errno
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from ftdsl.diagnostics import Sink
+    from ftdsl.diagnostics import Diagnostic, Sink
     from ftdsl.language.resolve.resolve import Options
     from ftdsl.targets.compiled import Compiled
 
@@ -65,13 +66,18 @@ def width(stream: TextIO) -> int:
 
 def show(sink: Sink, stream: TextIO | None = None, *, without: str = "") -> None:
     """Print all diagnostics as text, by default on stderr. without: the code of lists that are left out."""
-    from ftdsl.diagnostics.render_text import render
-
     stream = stream or sys.stderr
     if diagnostics := [
         diagnostic for diagnostic in sink.ordered() if diagnostic.code != without or not diagnostic.notes
     ]:
-        print(render(diagnostics, color=color(stream), width=width(stream)), file=stream)
+        print(rendered(diagnostics, stream), file=stream)
+
+
+def rendered(diagnostics: Sequence[Diagnostic], stream: TextIO) -> str:
+    """Diagnostics as text, in the colours and columns of a stream."""
+    from ftdsl.diagnostics.render_text import render
+
+    return render(diagnostics, color=color(stream), width=width(stream))
 
 
 def recipe_path(text: str) -> Path:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftdsl.cli.common import add_recipe_arguments, color, options_of, print_json, recipe_path, retyped, show, width
+from ftdsl.cli.common import add_recipe_arguments, color, options_of, print_json, recipe_path, rendered, retyped, show
 
 if TYPE_CHECKING:
     from ftdsl.engines.jobs import Job
@@ -140,11 +140,7 @@ def _hint(job: Job, args: argparse.Namespace, data: object) -> None:
 
 def _refuse(job: Job, compiled: Compiled, fault: Fault) -> int:
     """Print what is wrong, at its place in the recipe."""
-    from ftdsl.diagnostics.render_text import render
     from ftdsl.run.faults import diagnostic
 
-    print(
-        render([diagnostic(fault, job.key, compiled.plan)], color=color(sys.stderr), width=width(sys.stderr)),
-        file=sys.stderr,
-    )
+    print(rendered([diagnostic(fault, job.key, compiled.plan)], sys.stderr), file=sys.stderr)
     return 1

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ftdsl.cli import run_diagnosis
-from ftdsl.cli.common import color, width
+from ftdsl.cli.common import rendered
 from ftdsl.diagnostics import Diagnostic, Severity
-from ftdsl.diagnostics.render_text import render
 from ftdsl.diagnostics.view import view
 from ftdsl.observe import table
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
@@ -51,7 +50,7 @@ def show_outcome(outcome: Outcome, *, smoke: bool, recipe: str) -> None:
 
 def _show_problems(outcome: Outcome) -> None:
     if outcome.problems:
-        print(f"\n{render(outcome.problems, color=color(sys.stderr), width=width(sys.stderr))}\n", file=sys.stderr)
+        print(f"\n{rendered(outcome.problems, sys.stderr)}\n", file=sys.stderr)
 
 
 def study_lines(picture: StudyPicture, most: int = 20) -> list[str]:

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ftdsl.diagnose.examined import Examined
+    from ftdsl.plan.plan import Plan
     from ftdsl.run.remedies import Remedies
 
 
 def remedies_in(examined: Examined) -> Remedies:
     """What the recipe of the run can do about it, as it is now; nothing where the path is no run of ours."""
+    return remedies_by(examined, planned_at(examined.path) if examined.ailing else None)
+
+
+def remedies_by(examined: Examined, planned: tuple[Path, Plan] | None) -> Remedies:
+    """What a recipe and its plan can do about it; nothing without them."""
+    from ftdsl.run.remedies import Remedies, remedies_of
+
+    return remedies_of(examined, *planned) if planned else Remedies()
+
+
+def planned_at(path: Path) -> tuple[Path, Plan] | None:
+    """The recipe of the run that a path belongs to, as it is now, and its plan; None where there is none."""
     from ftdsl.pipeline import check
     from ftdsl.run.recipe_of import recipe_of
-    from ftdsl.run.remedies import Remedies, remedies_of
     from ftdsl.session import Session
 
-    if not examined.ailing or (origin := recipe_of(examined.path)) is None:
-        return Remedies()
+    if (origin := recipe_of(path)) is None:
+        return None
     plan = check(origin.recipe, origin.options, Session()).plan
-    return remedies_of(examined, origin.recipe, plan) if plan else Remedies()
+    return (origin.recipe, plan) if plan else None
 
 
 def document(examined: Examined, remedies: Remedies) -> dict[str, Any]:

@@ -26,9 +26,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _format_file(name: str, args: argparse.Namespace) -> int:
     from ftdsl.diagnostics import Sink
+    from ftdsl.language.endings import kind_of_other
     from ftdsl.language.format import FormatError, format_text
     from ftdsl.language.parser import parse
-    from ftdsl.language.resolve.load import kind_of_other, report_other
+    from ftdsl.language.resolve.load import report_other
     from ftdsl.session import Session
     from ftdsl.source import Source
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ftdsl.cli.examined import document as examined_as_data
-from ftdsl.cli.examined import remedies_in
+from ftdsl.cli.examined import planned_at, remedies_by
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
 from ftdsl.printable import one_line, typed
 
 if TYPE_CHECKING:
     from ftdsl.diagnose.examined import Examined
+    from ftdsl.run.remedies import Remedies
 
 MOST = 3
 """Findings of a stage that are shown; `ftc diagnose` shows all."""
@@ -19,9 +20,9 @@ MOST = 3
 _ENDED = (Status.DONE, Status.FAILED, Status.REFUSED, Status.STOPPED)
 
 
-def diagnosed(progress: RunProgress) -> list[tuple[StageProgress, Examined]]:
-    """The stages that this run carried out and that judges find something in. Not those of an earlier run, of whom it was said
-    then, nor of a smoke run, whose numbers mean nothing.
+def diagnosed(progress: RunProgress) -> list[tuple[StageProgress, Examined, Remedies]]:
+    """The stages that this run carried out and that judges find something in, with what the recipe can do about it. Not those
+    of an earlier run, of whom it was said then, nor of a smoke run, whose numbers mean nothing.
     """
     from ftdsl.diagnose.examined import examine
     from ftdsl.diagnose.read import UnreadableError
@@ -38,13 +39,13 @@ def diagnosed(progress: RunProgress) -> list[tuple[StageProgress, Examined]]:
             continue
         if any(training.findings for training in examined.trainings):
             results.append((stage, examined))
-    return results
+    planned = planned_at(progress.folder) if results else None
+    return [(stage, examined, remedies_by(examined, planned)) for stage, examined in results]
 
 
 def lines(progress: RunProgress) -> Iterator[str]:
     """Each finding with its evidence, the line of the recipe that decides it and a change; and what to type next."""
-    for stage, examined in diagnosed(progress):
-        remedies = remedies_in(examined)
+    for stage, examined, remedies in diagnosed(progress):
         yield f"\n{stage.key}: what its curves show"
         changes = 0
         for training in examined.trainings:
@@ -65,7 +66,7 @@ def lines(progress: RunProgress) -> Iterator[str]:
 def document(progress: RunProgress) -> dict[str, list[dict[str, Any]]]:
     """Findings by the key of their stage, as `ftc diagnose --json` gives them."""
     result = {}
-    for stage, examined in diagnosed(progress):
-        trainings = examined_as_data(examined, remedies_in(examined))["trainings"]
+    for stage, examined, remedies in diagnosed(progress):
+        trainings = examined_as_data(examined, remedies)["trainings"]
         result[stage.key] = [finding for training in trainings for finding in training["findings"]]
     return result

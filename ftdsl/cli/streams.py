@@ -37,8 +37,9 @@ def _in_plain(error: UnicodeError) -> tuple[str, int]:
 
 
 def _escaped(character: str) -> str:
-    units = character.encode("utf-16-be", "surrogatepass").hex()
-    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+    import json  # not for every start
+
+    return json.dumps(character)[1:-1]
 
 
 class OutputError(OSError):

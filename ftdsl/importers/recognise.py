@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 from ftdsl import catalog
 from ftdsl.importers import tools
 from ftdsl.importers.bash_words import OPEN
+from ftdsl.language.endings import OTHERS
 
 Kind: TypeAlias = Literal[
     "llamafactory", "trl",
@@ -132,8 +133,8 @@ def _nested(data: Mapping[str, Any]) -> bool:
     return any(isinstance(data.get(name), Mapping) for name in ("bf16", "fp16"))
 
 
-DOCUMENTS = (".yaml", ".yml", ".json")
-_SHELLS = (".sh", ".bash", ".zsh", ".slurm", ".sbatch", ".sub", ".job", ".pbs", ".ksh")
+DOCUMENTS = (*OTHERS["a YAML file"], *OTHERS["a JSON file"])
+_SHELLS = (*OTHERS["a shell script"], ".ksh")
 
 
 def text(name: str, content: str) -> Kind:
@@ -150,7 +151,7 @@ def text(name: str, content: str) -> Kind:
     if ending in DOCUMENTS:
         return "unknown"
     first = start.partition("\n")[0].strip().lower()
-    if ending in (".bat", ".cmd") or first.startswith(("@echo", "@rem", "@setlocal")):
+    if ending in OTHERS["a Windows batch file"] or first.startswith(("@echo", "@rem", "@setlocal")):
         return "batch"
     if ending in (".ps1", ".psm1") or re.match(r"(param\s*\(|\$env:|#requires)", first):
         return "powershell"

@@ -15,7 +15,8 @@ from lark.exceptions import UnexpectedToken
 
 from ftdsl.diagnostics import Diagnostic, Edit, Fix, Label, Sink
 from ftdsl.language import lexing, unquoted
-from ftdsl.language.tokens import ENDS, OPENERS, TOKEN_NAMES, either, first_offset, token_at
+from ftdsl.language.tokens import ENDS, OPENERS, TOKEN_NAMES, first_offset, token_at
+from ftdsl.language.types import either
 from ftdsl.source import Source, Span
 
 CLOSE = "close it with `}`"

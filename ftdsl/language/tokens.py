@@ -36,7 +36,3 @@ def offsets(value: Any) -> Iterator[int]:
             yield inner.start_pos or 0
         else:
             todo += getattr(inner, "children", ())
-
-
-def either(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}"

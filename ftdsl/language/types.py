@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from ftdsl.record import frozen
@@ -96,7 +97,7 @@ _DESCRIPTIONS = {
 def describe(kind: Type) -> str:
     """The type as text, for messages."""
     if kind.options:
-        return _either([describe(option) for option in kind.options])
+        return either([describe(option) for option in kind.options])
     if kind.name == "list" and kind.item:
         return f"a list, each {describe(kind.item)}"
     if kind.name == "range" and kind.item:
@@ -104,6 +105,7 @@ def describe(kind: Type) -> str:
     return _DESCRIPTIONS.get(kind.name, f"a value of type {kind.name}")
 
 
-def _either(parts: list[str]) -> str:
+def either(parts: Sequence[str]) -> str:
+    """`a`, `a or b`, `a, b or c`; each once."""
     unique = list(dict.fromkeys(parts))
     return unique[0] if len(unique) == 1 else f"{', '.join(unique[:-1])} or {unique[-1]}"

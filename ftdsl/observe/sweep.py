@@ -110,9 +110,13 @@ def rows(sweep: Sweep) -> list[tuple[str, ...]]:
         settings = dict(axes(stage))
         mark = "best" if stage is sweep.best else ""
         shown = (number(values[metric]) if metric in values else "-" for metric in metrics)
-        spent = duration(stage.elapsed(stage.ended)) if stage.started and stage.ended else ""
-        table.append((mark, *(settings.get(axis, "") for axis in names), *shown, spent))
+        table.append((mark, *(settings.get(axis, "") for axis in names), *shown, spent(stage)))
     return table
+
+
+def spent(stage: StageProgress) -> str:
+    """How long a stage took; "" while it runs, or where it did not."""
+    return duration(stage.elapsed(stage.ended)) if stage.started and stage.ended else ""
 
 
 def axes(stage: StageProgress) -> list[tuple[str, str]]:

@@ -14,8 +14,8 @@ from rich.text import Text
 from ftdsl.observe.metrics import Result, Sample
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
 from ftdsl.observe.sweep import rows as sweep_rows
-from ftdsl.observe.sweep import sweeps
-from ftdsl.observe.text import duration, number, score, score_names
+from ftdsl.observe.sweep import spent, sweeps
+from ftdsl.observe.text import number, score, score_names
 from ftdsl.printable import printable, shortened
 
 MARKS = {
@@ -74,21 +74,16 @@ def ledger(run: RunProgress) -> list[str]:
 def _tried(stage: StageProgress) -> tuple[str, ...]:
     steps = [f"{stage.step} steps"] if stage.status.ok and stage.what == "steps" else []
     parts = [part for part in (_cell_text(stage), *steps, *stage.notes) if part]
-    return stage.key, MARKS[stage.status], _spent(stage), ", ".join(parts)
-
-
-def _spent(stage: StageProgress) -> str:
-    return duration(stage.elapsed(stage.ended)) if stage.started and stage.ended else ""
+    return stage.key, MARKS[stage.status], spent(stage), ", ".join(parts)
 
 
 def _row(stage: StageProgress, run: RunProgress) -> tuple[str, ...]:
-    spent = _spent(stage)
     where = f"{run.folder.as_posix()}/{stage.folder}" if stage.status is not Status.SKIPPED else ""
     if stage.result and stage.status.ok and stage.result.path and stage.result.path != stage.folder:
         where = result_path(run.folder, stage.result.path)
     if stage.status is Status.FAILED:
         where = f"{run.folder.as_posix()}/{stage.folder}/log.txt"
-    return stage.key, MARKS[stage.status], spent, _cell_text(stage), where
+    return stage.key, MARKS[stage.status], spent(stage), _cell_text(stage), where
 
 
 def _cell_text(stage: StageProgress) -> str:

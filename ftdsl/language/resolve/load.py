@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ftdsl.diagnostics import Label, Sink
 from ftdsl.language import tree
+from ftdsl.language.endings import ENDING, IMPORTED, kind_of_other
 from ftdsl.language.parser import parse
 from ftdsl.printable import typed
 from ftdsl.record import mutable
@@ -23,8 +24,6 @@ MAX_INCLUDE = 2**20
 
 MAX_LEVELS = 32
 """Maximum nesting of includes."""
-
-ENDING = ".ft"
 
 
 @mutable
@@ -79,28 +78,11 @@ def load(path: Path, name: str, session: Session) -> Module | None:
     return _Loader(session).module(path, Source(name, text), ())
 
 
-OTHERS = {
-    "a YAML file": (".yaml", ".yml"),
-    "a JSON file": (".json",),
-    "a shell script": (".sh", ".bash", ".zsh", ".slurm", ".sbatch", ".sub", ".job", ".pbs"),
-    "a Python script": (".py",),
-    "a notebook": (".ipynb",),
-    "a Windows batch file": (".bat", ".cmd"),
-    "a PowerShell script": (".ps1",),
-    "a file of rows": (".jsonl", ".csv", ".parquet"),
-}
-
-
-def kind_of_other(path: Path) -> str:
-    """What a file is by an ending that no recipe has; "" for any other ending."""
-    return next((kind for kind, endings in OTHERS.items() if path.suffix.lower() in endings), "")
-
-
 def report_other(name: str, kind: str, session: Session) -> None:
     """Report a file that is given as a recipe and is something else, with the verbs that read it."""
     shown = typed(name)
     help = f"`ftc check {shown}` says what can be done with it"
-    if kind in ("a YAML file", "a JSON file", "a shell script"):
+    if kind in IMPORTED:
         help = f"`ftc import {shown}` makes a recipe of it, `ftc check {shown}` checks it as it is"
     if kind == "a file of rows":
         help = "a recipe names it: `data = file(…)`"
@@ -114,14 +96,9 @@ def _near(path: Path, session: Session) -> str:
     if session.files.exists(path):
         return ""
     beside = sorted(other.name for other in session.files.glob(path.parent, f"*{ENDING}"))
-    guess = closest(path.name, beside)
-    return (
-        f"did you mean `{path.with_name(guess)}`?"
-        if guess
-        else f"recipes here: {', '.join(beside[:5])}"
-        if beside
-        else ""
-    )
+    if guess := closest(path.name, beside):
+        return f"did you mean `{path.with_name(guess)}`?"
+    return f"recipes here: {', '.join(beside[:5])}" if beside else ""
 
 
 def _foreign(path: Path) -> str | None:
