@@ -9,20 +9,15 @@ were mended with sight of family 12; family 13 was put to the judges once, after
 
 from __future__ import annotations
 
-import copy
-import json
 import os
 import random
-import sys
 import tempfile
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diagnosis_runs import curves
-from diagnosis_trainer import PROMPT, ROOT, dead, main, make_model, prefer, train, with_lora
+from diagnosis_trainer import PROMPT, ROOT, dead, known, made_run, main, make_all, make_model, with_lora
 
 FAMILIES: dict[int, dict[str, Any]] = {
     12: {"model": "gpt2", "hidden": 48, "layers": 3, "vocab": 48, "task": "letters", "batch": 10, "lr": 3e-3, "length": 30,
@@ -44,7 +39,8 @@ class Language:
 
     def text(self, shift: int) -> list[int]:
         """PROMPT + length tokens. shift: another language with the same tokens."""
-        raise NotImplementedError
+        start = [self.draw.choice(self.keys) for _ in range(PROMPT)]
+        return start + self.continued(start, shift)
 
     def continued(self, prompt: list[int], shift: int) -> list[int]:
         """The answer to a prompt, `length` tokens."""
@@ -58,7 +54,10 @@ class Language:
         self, epsilon: float, *, noise: bool = False, markers: tuple[int, ...] = (1, 2), shift: int = 0
     ) -> dict[str, Any]:
         prompt = self.text(shift)[:PROMPT]
-        answer = self.answer(prompt, epsilon, shift)
+        return self.between(prompt, self.answer(prompt, epsilon, shift), noise, markers)
+
+    def between(self, prompt: list[int], answer: list[int], noise: bool, markers: tuple[int, ...]) -> dict[str, Any]:
+        """A row of a prompt between markers, and its answer, or as many random tokens."""
         if noise:
             answer = [self.draw.randrange(FIRST, FIRST + self.count) for _ in answer]
         start = [*markers[: len(markers) // 2], *prompt, *markers[len(markers) // 2 :]]
@@ -67,6 +66,15 @@ class Language:
     def rows(self, count: int, **more: Any) -> list[dict[str, Any]]:
         epsilon = more.pop("epsilon", self.family["epsilon"])
         return [self.row(epsilon, **more) for _ in range(count)]
+
+    def broken(self, count: int, each: int, times: int) -> list[dict[str, Any]]:
+        """Rows of which one in `each` has an answer of random tokens, so many times as long."""
+        rows = self.rows(count)
+        for at in range(each, count, each):
+            tokens = [self.draw.randrange(FIRST, FIRST + self.count) for _ in range(times * self.family["length"])]
+            start = rows[at]["input_ids"][: PROMPT + 2]
+            rows[at] = {"input_ids": [*start, *tokens], "labels": [-100] * len(start) + tokens}
+        return rows
 
 
 class Letters(Language):
@@ -160,14 +168,6 @@ def runs(family: dict[str, Any], words: Language, base: Callable[[], Any]) -> di
     short, usual, long = family["short"], family["usual"], family["long"]
     none: dict[str, Any] = {"held": None}
 
-    def broken(count: int, each: int) -> list[dict[str, Any]]:
-        rows = words.rows(count)
-        for at in range(each, count, each):
-            tokens = [words.draw.randrange(FIRST, FIRST + words.count) for _ in range(5 * family["length"])]
-            start = rows[at]["input_ids"][: PROMPT + 2]
-            rows[at] = {"input_ids": [*start, *tokens], "labels": [-100] * len(start) + tokens}
-        return rows
-
     def kinds(steps: int) -> list[dict[str, Any]]:
         """An epoch of a sixth of the run: two sources one after the other."""
         half = batch * steps // 12
@@ -200,8 +200,8 @@ def runs(family: dict[str, Any], words: Language, base: Callable[[], Any]) -> di
         "vanish": {"steps": usual, "args": {"learning_rate": 0.01, "optim": "sgd"}, "model": lambda: dead(fresh())},
         "frozen": {"steps": short, "plant": {"dead": 1}},
         "underfit": {"steps": usual, "model": lambda: with_lora(fresh(), 1, family, everything=False)},
-        "spike_rows": {"steps": long, "rows": broken(batch * long, batch * long // 6), "order": True},
-        "spike_rows~b": {"steps": usual, "rows": broken(batch * usual, batch * usual // 5), "order": True, **none},
+        "spike_rows": {"steps": long, "rows": words.broken(batch * long, batch * long // 6, 5), "order": True},
+        "spike_rows~b": {"steps": usual, "rows": words.broken(batch * usual, batch * usual // 5, 5), "order": True, **none},
         "spike_lr": {"steps": long, "plant": {"lr_spike": int(0.5 * long), "factor": 60}, "args": constant},
         "spike_lr~b": {"steps": usual, "plant": {"lr_spike": int(0.7 * usual), "factor": 100}, **none},
         "sawtooth": {"steps": usual, "rows": kinds(usual), "order": True},
@@ -218,7 +218,7 @@ def runs(family: dict[str, Any], words: Language, base: Callable[[], Any]) -> di
         "warmup": {"steps": usual, "model": base, "args": {"learning_rate": 10 * lr, "warmup_steps": 0}},
         "clipped": {"steps": long, "args": {"max_grad_norm": 0.01}},
         "slower": {"steps": 90, "plant": {"slower": 1}, "args": {"lr_scheduler_type": "linear"}, **none},
-        "memory": {"steps": usual, "creep": True, **none},
+        "memory": {"steps": usual, "callbacks": [creeping], **none},
         "chosen_falls": {"pairs": "close", "steps": 80, "args": {"learning_rate": lr / 3, "max_steps": 80}},
         "no_margin": {"pairs": "coin", "steps": 80, "args": {"learning_rate": lr / 20, "max_steps": 80}},
         # nothing is wrong
@@ -248,55 +248,17 @@ def runs(family: dict[str, Any], words: Language, base: Callable[[], Any]) -> di
     }  # fmt: skip
 
 
-def made_run(family: dict[str, Any], words: Language, run: dict[str, Any], number: int, out: Path, base: Any) -> Any:
-    """The config of a run, which is made."""
-    own = {**family, "steps": run["steps"]}
-    if "pairs" in run:
-        return prefer(own, words, run, number, out, base)
-    if run.get("creep"):
-        import diagnosis_trainer
-
-        original = diagnosis_trainer.planted
-        diagnosis_trainer.planted = lambda plant: [*original(plant), creeping()]
-        try:
-            return train(own, words, run, number, out)
-        finally:
-            diagnosis_trainer.planted = original
-    return train(own, words, run, number, out)
-
-
 def run_family(number: int, target: Path, only: set[str]) -> None:
     """All runs of a family that are not there yet."""
     family = FAMILIES[number]
     words = LANGUAGES[family["task"]](family, number)
     with tempfile.TemporaryDirectory() as place:
-        trained: list[Any] = []
+        base = known({**family, "steps": family["long"]}, words, {}, Path(place))
 
-        def base() -> Any:
-            """A model that knows the language."""
-            if not trained:
-                model = make_model(family, 1, family["vocab"])
-                run = {"held": None, "model": lambda: model, "keep": trained, "steps": family["long"]}
-                train({**family, "steps": family["long"]}, words, run, 1, Path(place) / "base")
-            return copy.deepcopy(trained[0])
+        def made(run: dict[str, Any], out: Path) -> dict[str, Any]:
+            return made_run(family, words, run, number, out, base)
 
-        for key, run in runs(family, words, base).items():
-            name, _, more = key.partition("~")
-            file = target / name / f"{number}{more}.json"
-            if file.exists() or (only and key not in only):
-                continue
-            out = Path(place) / key
-            out.mkdir()
-            began = time.monotonic()
-            try:
-                config = made_run(family, words, run, number, out, base)
-            except Exception as error:
-                print(f"{key}/{number}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-                continue
-            made = curves(name, number, config, run.get("plant", {}), out, time.monotonic() - began)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(made, separators=(",", ":")), encoding="utf-8")
-            print(f"{key}/{number} {made['wall']} s", flush=True)
+        make_all(number, runs(family, words, base), made, Path(place), target, only)
 
 
 if __name__ == "__main__":

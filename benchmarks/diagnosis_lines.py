@@ -8,29 +8,19 @@ was kept back until then.
 
 from __future__ import annotations
 
-import copy
 import json
 import re
-import sys
 import tempfile
-import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import diagnosis_trainer
-from diagnosis_letters import FIRST, Language, made_run
-from diagnosis_runs import curves
-from diagnosis_trainer import PROMPT, dead, main, make_model, train, with_lora
+from diagnosis_letters import FIRST, Language, creeping
+from diagnosis_trainer import PROMPT, dead, known, made_run, main, make_all, make_model, with_lora
 
 
 class Progressions(Language):
     """Progressions of few kinds of numbers, of which one in eight is drawn at random."""
-
-    def text(self, shift: int) -> list[int]:
-        start = [self.draw.choice(list(self.keys)) for _ in range(PROMPT)]
-        return start + self.continued(start, shift)
 
     def continued(self, prompt: list[int], shift: int) -> list[int]:
         made, value = [], prompt[0] - FIRST
@@ -43,10 +33,6 @@ class Progressions(Language):
 
 class LogLines(Language):
     """Lines of 3 to 70 tokens: words of a unit, as unequal as in texts, and numbers that nothing tells."""
-
-    def text(self, shift: int) -> list[int]:
-        start = [self.draw.choice(list(self.keys)) for _ in range(PROMPT)]
-        return start + self.continued(start, shift)
 
     def continued(self, prompt: list[int], shift: int) -> list[int]:
         width = (self.count - 160) // 41
@@ -84,11 +70,7 @@ class Bytes(Language):
         self, epsilon: float, *, noise: bool = False, markers: tuple[int, ...] = (1, 2), shift: int = 0
     ) -> dict[str, Any]:
         text = self.text(shift)
-        prompt, answer = text[:PROMPT], text[PROMPT:]
-        if noise:
-            answer = [self.draw.randrange(FIRST, FIRST + self.count) for _ in answer]
-        start = [*markers[: len(markers) // 2], *prompt, *markers[len(markers) // 2 :]]
-        return {"input_ids": [*start, *answer, 3], "labels": [-100] * len(start) + [*answer, 3]}
+        return self.between(text[:PROMPT], text[PROMPT:], noise, markers)
 
 
 FAMILIES: dict[int, dict[str, Any]] = {
@@ -103,17 +85,9 @@ FAMILIES: dict[int, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def small_lora(model: Any) -> Any:
-    """An adapter of rank 1 on one kind of map."""
-    from peft import LoraConfig, get_peft_model
-
-    target = {"phi3": "qkv_proj"}.get(model.config.model_type, "q_proj")
-    return get_peft_model(model, LoraConfig(r=1, lora_alpha=2, target_modules=[target], task_type="CAUSAL_LM"))
-
-
 def runs(family: dict[str, Any], words: Language, base: Callable[[], Any]) -> dict[str, dict[str, Any]]:
-    """Name -> what differs, as in diagnosis_letters.py; `rare`: evaluations in all, `surge`: a rate so many times as high from a
-    share of the run on, `config`: what is known of the run beside the Trainer's arguments.
+    """Name -> what differs, as in diagnosis_letters.py; `rare`: evaluations in all, `config`: what is known of the run beside the
+    Trainer's arguments.
     """
     lr, batch, short, usual, long = (family[key] for key in ("lr", "batch", "short", "usual", "long"))
     none: dict[str, Any] = {"held": None}
@@ -130,14 +104,6 @@ def runs(family: dict[str, Any], words: Language, base: Callable[[], Any]) -> di
     def adapted(rank: int) -> Callable[[], Any]:
         return lambda: with_lora(base(), rank, family)
 
-    def broken(count: int, each: int) -> list[dict[str, Any]]:
-        rows = words.rows(count)
-        for at in range(each, count, each):
-            tokens = [words.draw.randrange(FIRST, FIRST + words.count) for _ in range(6 * family["length"])]
-            start = rows[at]["input_ids"][: PROMPT + 2]
-            rows[at] = {"input_ids": [*start, *tokens], "labels": [-100] * len(start) + tokens}
-        return rows
-
     half = batch * long // 14
     two_kinds = [*words.rows(half), *words.rows(half, shift=1)]
     few = 40 if family["task"] is Bytes else 18
@@ -148,14 +114,14 @@ def runs(family: dict[str, Any], words: Language, base: Callable[[], Any]) -> di
                     "plant": {"wide": 1}},
         "lr_high": {"steps": usual, "args": {"learning_rate": 0.15}},
         "lr_high~b": {"steps": long, "args": {"learning_rate": 25 * lr, **constant}, **none},
-        "diverge": {"steps": long, "surge": (0.55, 30), "args": constant},
+        "diverge": {"steps": long, "callbacks": [lambda: surging(long, 0.55, 30)], "args": constant},
         "lr_low": {"steps": usual, "args": {"learning_rate": lr / 1500}},
         "lr_low~b": {"steps": short, "model": adapted(8), **code, "args": {"learning_rate": lr / 3000}},
         "vanish": {"steps": usual, "args": {"learning_rate": 0.02, "optim": "sgd"}, "model": lambda: dead(fresh())},
         "frozen": {"steps": usual, "model": adapted(8), **code, "plant": {"dead": 1}},
-        "underfit": {"steps": usual, "model": lambda: small_lora(fresh()),
+        "underfit": {"steps": usual, "model": lambda: with_lora(fresh(), 1, family, everything=False),
                      "config": {"finetuning_type": "lora", "lora_rank": 1}},
-        "spike_rows": {"steps": long, "rows": broken(batch * long, batch * long // 7), "order": True},
+        "spike_rows": {"steps": long, "rows": words.broken(batch * long, batch * long // 7, 6), "order": True},
         "spike_lr": {"steps": usual, "plant": {"lr_spike": int(0.6 * usual), "factor": 80}, **none},
         "spike_lr~b": {"steps": long, "plant": {"lr_spike": int(0.35 * long), "factor": 50}, "args": constant},
         "sawtooth": {"steps": usual, "rows": ordered, "order": True},
@@ -175,7 +141,7 @@ def runs(family: dict[str, Any], words: Language, base: Callable[[], Any]) -> di
         "warmup": {"steps": usual, "model": base, "args": {"learning_rate": 8 * lr, "warmup_steps": 0}},
         "clipped": {"steps": usual, "args": {"max_grad_norm": 0.03}},
         "slower": {"steps": 90, "plant": {"slower": 1}, **none},
-        "memory": {"steps": usual, "creep": True, **none},
+        "memory": {"steps": usual, "callbacks": [creeping], **none},
         "chosen_falls": {"pairs": "close", "steps": 90, "args": {"learning_rate": lr / 3, "max_steps": 90}},
         "no_margin": {"pairs": "coin", "steps": 90, "args": {"learning_rate": lr / 15, "max_steps": 90}},
         # nothing is wrong
@@ -229,21 +195,6 @@ def surging(steps: int, part: float, factor: float) -> Any:
     return Surge()
 
 
-def made(family: dict[str, Any], words: Language, run: dict[str, Any], number: int, out: Path, base: Any) -> Any:
-    """The config of a run, which is made."""
-    run["args"] = {**family["args"], **run.get("args", {})}
-    if "rare" in run:
-        run["args"]["eval_steps"] = max(1, run["steps"] // run["rare"])
-    plain = {key: value for key, value in family.items() if key not in ("task", "args")}
-    original = diagnosis_trainer.planted
-    if "surge" in run:
-        diagnosis_trainer.planted = lambda plant: [*original(plant), surging(run["steps"], *run["surge"])]
-    try:
-        return {**made_run(plain, words, run, number, out, base), **run.get("config", {})}
-    finally:
-        diagnosis_trainer.planted = original
-
-
 def answer_plainly() -> None:
     """Of what is installed: transformers 5 answers with a version too, which trl 0.24 takes for yes."""
     import trl.import_utils as utils
@@ -253,41 +204,27 @@ def answer_plainly() -> None:
             setattr(utils, name, bool(value[0]))
 
 
+def with_warnings(model: Any) -> Any:
+    """trl 0.24 expects what transformers 5 dropped."""
+    model.warnings_issued = {}
+    return model
+
+
 def run_family(number: int, target: Path, only: set[str]) -> None:
     """All runs of a family that are not there yet."""
     answer_plainly()
     family = FAMILIES[number]
     words = family["task"](family, number)
     with tempfile.TemporaryDirectory() as place:
-        trained: list[Any] = []
+        base = known({**family, "steps": family["long"]}, words, family["args"], Path(place), with_warnings)
 
-        def base() -> Any:
-            """A model that knows the language."""
-            if not trained:
-                model = make_model(family, 1, family["vocab"])
-                run = {"held": None, "model": lambda: model, "keep": trained, "args": family["args"]}
-                train({**family, "steps": family["long"]}, words, run, 1, Path(place) / "base")
-            copied = copy.deepcopy(trained[0])
-            copied.warnings_issued = {}  # trl 0.24 expects what transformers 5 dropped
-            return copied
+        def made(run: dict[str, Any], out: Path) -> dict[str, Any]:
+            run["args"] = {**family["args"], **run.get("args", {})}
+            if "rare" in run:
+                run["args"]["eval_steps"] = max(1, run["steps"] // run["rare"])
+            return {**made_run(family, words, run, number, out, base), **run.get("config", {})}
 
-        for key, run in runs(family, words, base).items():
-            name, _, more = key.partition("~")
-            file = target / name / f"{number}{more}.json"
-            if file.exists() or (only and key not in only):
-                continue
-            out = Path(place) / key
-            out.mkdir()
-            began = time.monotonic()
-            try:
-                config = made(family, words, run, number, out, base)
-            except Exception:
-                print(f"{key}/{number}: {traceback.format_exc()}", file=sys.stderr, flush=True)
-                continue
-            kept = curves(name, number, config, run.get("plant", {}), out, time.monotonic() - began)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(kept, separators=(",", ":")), encoding="utf-8")
-            print(f"{key}/{number} {kept['wall']} s", flush=True)
+        make_all(number, runs(family, words, base), made, Path(place), target, only)
 
 
 if __name__ == "__main__":

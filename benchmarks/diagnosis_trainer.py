@@ -15,6 +15,7 @@ import random
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ def make_model(family: dict[str, Any], seed: int, vocabulary: int) -> Any:
 def with_lora(model: Any, rank: int, family: dict[str, Any], *, everything: bool = True) -> Any:
     from peft import LoraConfig, get_peft_model
 
-    few = {"gpt2": "c_attn", "gpt_neox": "query_key_value"}.get(family["model"], "q_proj")
+    few = {"gpt2": "c_attn", "gpt_neox": "query_key_value", "phi3": "qkv_proj"}.get(family["model"], "q_proj")
     targets: Any = "all-linear" if everything else [few]
     return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, task_type="CAUSAL_LM"))
 
@@ -235,7 +236,7 @@ def train(family: dict[str, Any], words: Words, run: dict[str, Any], seed: int, 
     vocabulary = vocabulary_of(family)
     model = run["model"]() if "model" in run else make_model(family, seed, vocabulary)
     steps: Any = [Ends(run["ends"])] if "ends" in run else []
-    more = [*planted(run.get("plant", {})), *steps]
+    more = [*planted(run.get("plant", {})), *(make() for make in run.get("callbacks", ())), *steps]
 
     def trainer() -> Any:
         return Ordered(model=copy.deepcopy(model), args=TrainingArguments(**given), train_dataset=rows, eval_dataset=held,
@@ -304,49 +305,73 @@ def prefer(
     return config
 
 
+def known(
+    family: dict[str, Any],
+    words: Any,
+    args: dict[str, Any],
+    place: Path,
+    prepared: Callable[[Any], Any] = lambda model: model,
+) -> Callable[[], Any]:
+    """Gives a copy of a model that knows the task, trained when it is first asked for."""
+    trained: list[Any] = []
+
+    def base() -> Any:
+        if not trained:
+            model = make_model(family, 1, vocabulary_of(family))
+            run = {"held": None, "args": args, "model": lambda: model, "keep": trained}
+            train(family, words, run, 1, place / "base")
+        return prepared(copy.deepcopy(trained[0]))
+
+    return base
+
+
+def make_all(
+    number: int,
+    runs: dict[str, dict[str, Any]],
+    made: Callable[[dict[str, Any], Path], dict[str, Any]],
+    place: Path,
+    target: Path,
+    only: set[str],
+) -> None:
+    """Each run that is not there yet, in order. made: makes a run in a folder, and gives its config."""
+    for key, run in runs.items():
+        name, _, more = key.partition("~")
+        file = target / name / f"{number}{more}.json"
+        if file.exists() or (only and key not in only):
+            continue
+        out = place / key
+        out.mkdir()
+        began = time.monotonic()
+        try:
+            config = made(run, out)
+        except Exception:
+            print(f"{key}/{number}: {traceback.format_exc()}", file=sys.stderr, flush=True)
+            continue
+        kept = curves(name, number, config, run.get("plant", {}), out, time.monotonic() - began)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(kept, separators=(",", ":")), encoding="utf-8")
+        print(f"{key}/{number} {kept['wall']} s", flush=True)
+
+
+def made_run(
+    family: dict[str, Any], words: Any, run: dict[str, Any], number: int, out: Path, base: Any
+) -> dict[str, Any]:
+    """The config of a run, which is made."""
+    own = {**family, "steps": run.get("steps", family.get("steps"))}
+    return prefer(own, words, run, number, out, base) if "pairs" in run else train(own, words, run, number, out)
+
+
 def run_family(number: int, target: Path, only: set[str]) -> None:
     """All runs of a family that are not there yet."""
     family = FAMILIES[number]
     words = Words(family, number)
     with tempfile.TemporaryDirectory() as place:
-        trained: list[Any] = []
+        base = known(family, words, {"max_steps": 2 * family["steps"]}, Path(place))
 
-        def base() -> Any:
-            """A model that knows the task."""
-            if not trained:
-                model = make_model(family, 1, vocabulary_of(family))
-                run = {
-                    "held": None,
-                    "args": {"max_steps": 2 * family["steps"]},
-                    "model": lambda: model,
-                    "keep": trained,
-                }
-                train(family, words, run, 1, Path(place) / "base")
-            return copy.deepcopy(trained[0])
+        def made(run: dict[str, Any], out: Path) -> dict[str, Any]:
+            return made_run(family, words, run, number, out, base)
 
-        for name, run in runs(family, words, base).items():
-            file = target / name / f"{number}.json"
-            if file.exists() or (only and name not in only):
-                continue
-            out = Path(place) / name
-            out.mkdir()
-            began = time.monotonic()
-            try:
-                config = (
-                    prefer(family, words, run, number, out, base)
-                    if "pairs" in run
-                    else train(family, words, run, number, out)
-                )
-            except Exception as error:
-                print(f"{name}/{number}: {type(error).__name__}: {error}", file=sys.stderr)
-                continue
-            made = curves(name, number, config, run.get("plant", {}), out, time.monotonic() - began)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(made, separators=(",", ":")), encoding="utf-8")
-            print(
-                f"{name}/{number} {made['wall']} s, loss {made['steps'][0]['loss']} -> {made['steps'][-1]['loss']}",
-                flush=True,
-            )
+        make_all(number, runs(family, words, base), made, Path(place), target, only)
 
 
 def main(families: dict[int, dict[str, Any]], run: Callable[[int, Path, set[str]], None]) -> None:

@@ -137,6 +137,16 @@ class Curves:
         return self.series("learning_rate").finite
 
     @cached_property
+    def path(self) -> float:
+        """Sum of the rates of all steps, as far as Adam moves a weight at most; 0 where they are not known."""
+        return sum(self.rates.values) * self.every
+
+    @cached_property
+    def by_sgd(self) -> bool:
+        """Whether SGD is known to train it, whose rates do not tell how far weights move."""
+        return "sgd" in str(self.config.get("optim"))
+
+    @cached_property
     def peak_rate(self) -> float:
         return max(self.rates.values, default=0.0)
 

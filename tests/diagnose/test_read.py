@@ -108,16 +108,28 @@ def test_no_rows_make_a_reader_or_a_judge_fail(rows: list[dict[str, object]]) ->
 @given(
     st.lists(
         st.sampled_from([0.0, 1.0, 1e-9, 1e30, -1.0, math.nan, math.inf, -math.inf, 0.5, 0.7]), min_size=5, max_size=80
-    )
+    ),
+    st.sampled_from([1, 10]),
 )
-def test_no_losses_make_a_judge_fail(losses: list[float]) -> None:
+def test_no_losses_make_a_judge_fail(losses: list[float], every: int) -> None:
     from ftdsl.diagnose.read import of_document
 
     rows = [
-        {"step": at, "loss": loss, "grad_norm": loss, "eval_loss": loss, "epoch": at / 9}
+        {"step": every * at, "loss": loss, "grad_norm": loss, "eval_loss": loss, "epoch": at / 9}
         for at, loss in enumerate(losses)
     ]
     diagnose(of_document({"log_history": rows, "config": {"per_device_train_batch_size": 1}}, Path("x"), {}))
+
+
+def test_means_that_end_at_zero_make_no_judge_fail() -> None:
+    """A loss of preferences that is printed with few digits."""
+    from ftdsl.diagnose.read import of_document
+
+    losses = [*[2.0, 1.9, 2.1, 1.9, 2.0] * 5, 2.1, 0.0, 0.0, 0.0, 0.0]
+    rows = [
+        {"step": 10 * at, "loss": loss, "learning_rate": 1e-4, "grad_norm": 1.0} for at, loss in enumerate(losses, 1)
+    ]
+    diagnose(of_document({"log_history": rows}, Path("x"), {}))
 
 
 NUMBERS = (10**40, 10**400, 1e-320, -1, True, None, "9" * 400, [1], {"a": 1}, math.nan, math.inf, "5/100")

@@ -265,7 +265,7 @@ def rate_too_high(curves: Curves) -> Ill | None:
 def _could_move(curves: Curves, step: int) -> bool:
     """Whether the rates until a step add up to what Adam needs to change anything; else a rise is noise."""
     rates = curves.rates.before(step + 1)
-    return not len(rates) or "sgd" in str(curves.config.get("optim")) or sum(rates.values) * curves.every > LEAST_PATH
+    return not len(rates) or curves.by_sgd or sum(rates.values) * curves.every > LEAST_PATH
 
 
 def _may_have_leapt(curves: Curves) -> bool:
@@ -273,11 +273,8 @@ def _may_have_leapt(curves: Curves) -> bool:
     must have sufficed for it, and it is over soon. Else the loss counts in other units: a sum over micro-batches, several losses,
     a model that was never trained to give such answers (mT5's begin at 25).
     """
-    rates = curves.rates
-    if len(rates) and "sgd" not in str(curves.config.get("optim")):
-        spent = max(rates.values[:2]) * curves.every
-        if spent < WIDE:
-            return False
+    if len(curves.rates) and not curves.by_sgd and max(curves.rates.values[:2]) * curves.every < WIDE:
+        return False
     values = curves.loss.finite.values
     above = next((at for at, value in enumerate(values) if value < KNOWS_NOTHING), len(values))
     return above <= 2 or max(values[:above]) > 1.1 * values[0]
@@ -301,9 +298,11 @@ def _replaces_weights(curves: Curves) -> bool:
     optimizer = str(curves.config.get("optim") or ("adamw" if "learning_rate" in curves.config else ""))
     if any(name in optimizer for name in NOT_ADAM) or "prompt" in str(curves.config.get("finetuning_type", "")):
         return False
-    if not optimizer and (_learns(curves) if curves.every > 1 else not _leaps_early(curves)):  # SGD's rates are as high
+    if _usual_rate(curves) < (1 if optimizer else 2) * REPLACES or curves.last <= 1 or curves.of_preferences:
         return False
-    return _usual_rate(curves) >= (1 if optimizer else 2) * REPLACES and curves.last > 1 and not curves.of_preferences
+    if optimizer:
+        return True
+    return not _learns(curves) if curves.every > 1 else _leaps_early(curves)  # SGD's rates are as high
 
 
 def _learns(curves: Curves) -> bool:

@@ -86,14 +86,8 @@ def _saturated(curves: Curves) -> bool:
 
 def _stays(curves: Curves) -> bool:
     """Whether the weights could hardly move, and the loss did not, wherever it is: the sum of all rates is next to nothing."""
-    path = sum(curves.rates.values) * curves.every
     losses = curves.loss.finite.values
-    if (
-        not 0 < path < LEAST_PATH
-        or len(losses) < 12
-        or "sgd" in str(curves.config.get("optim"))
-        or curves.of_preferences
-    ):
+    if not 0 < curves.path < LEAST_PATH or len(losses) < 12 or curves.by_sgd or curves.of_preferences:
         return False
     size = len(losses) // 3
     before, after = median(losses[:size]), median(losses[-size:])
@@ -118,13 +112,13 @@ def rate_too_low(curves: Curves) -> Ill | None:
     early, late = _grads(curves)
     still = 0.75 < late / early < 1.33 if early else curves.fall < 0.06
     stuck = _stuck(curves) and still and not _small_adapter(curves) and not _saturated(curves) and not _moved(curves)
-    stuck = stuck and (curves.start > UNTRAINED or 0 < sum(curves.rates.values) * curves.every < WIDE / 10)
+    stuck = stuck and (curves.start > UNTRAINED or 0 < curves.path < WIDE / 10)
     stays = not stuck and _stays(curves)
     if not stuck and not stays:
         return None
     rate = (f"peak rate {text(curves.peak_rate)}",) if curves.peak_rate else ()
     if stays:
-        rate = (*rate, f"all steps together: {text(sum(curves.rates.values) * curves.every)}")
+        rate = (*rate, f"all steps together: {text(curves.path)}")
     norms = (f"gradient norm {text(early)} -> {text(late)}",) if early else ()
     evidence = (_start_and_end(curves), *norms, *rate)
     keys = ("optim.lr", "optim.schedule", "duration")
@@ -135,7 +129,7 @@ def rate_too_low(curves: Curves) -> Ill | None:
 
 def _moved(curves: Curves) -> bool:
     """Whether the rates add up to what weights are wide, and more: then Adam has moved them, however little that brought."""
-    return "sgd" not in str(curves.config.get("optim")) and sum(curves.rates.values) * curves.every >= WIDE
+    return not curves.by_sgd and curves.path >= WIDE
 
 
 def _falls_on(curves: Curves) -> bool:

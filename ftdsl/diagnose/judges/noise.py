@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from statistics import median
@@ -119,7 +119,7 @@ def averaged_spikes(losses: Series, every: int, evals: Series | None = None) -> 
         tall = line > 0 and excess > max(0.15, 0.5 / math.sqrt(every)) * line and excess > 10 * usual[width]
         if tall and (at, width) in peaks and not any(at < end and own < at + width for own, end, _ in spikes_by_height):
             spikes_by_height.append((at, at + width, line))
-    singles = {at: rest[at, width] for at, width in peaks if width == 1}
+    singles = {at: rest[at, width] for at, width in peaks if width == 1 and rest[at, width][1] > 0}
     return (
         sorted(spikes_by_height)
         or _apart(singles, usual[1], len(values), APART if every < 5 else FURTHER)
@@ -182,12 +182,12 @@ def _rare(values: list[float], candidates: list[tuple[int, int, float]]) -> list
     if not candidates:
         return []
     covered = {step for at, end, _ in candidates for step in range(at, end)}
-    others = [_above_neighbours(values, at) for at in range(len(values)) if at not in covered]
+    others = sorted(_above_neighbours(values, at) for at in range(len(values)) if at not in covered)
     most = max(6, OFTEN * len(values))
     return [
         (at, end, middle)
         for at, end, middle in candidates
-        if sum(excess > 0.5 * (max(values[at:end]) / middle - 1) for excess in others) <= most
+        if len(others) - bisect_right(others, 0.5 * (max(values[at:end]) / middle - 1)) <= most
     ]
 
 
@@ -458,10 +458,8 @@ def oscillating(curves: Curves) -> Ill | None:
     late = list(curves.late_grads)
     shaking = jitter(late) / median(late) if len(late) > 6 and median(late) > 0 else 0.0
     alone = size > (0.05 if curves.batch == 1 else 0.1) and _gave_up(curves)
-    enough = len(losses) >= 50  # of fewer, the noise is known to a third only
-    enough = (
-        enough and curves.last > 0.1 * curves.first
-    )  # what lost more has learned; few tokens are left, and they differ
+    # of fewer losses the noise is known to a third only; what lost more has learned: few tokens are left, and they differ
+    enough = len(losses) >= 50 and curves.last > 0.1 * curves.first
     if not (alone or (enough and (size > 0.4 or (size > 0.2 and shaking > 0.25)))):
         return None
     values = share(losses.values, 0.5)

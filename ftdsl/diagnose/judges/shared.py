@@ -76,7 +76,7 @@ def flat_and_high(curves: Curves) -> bool:
     if len(curves.loss.finite) < 12 or curves.of_preferences or curves.fall < 0.15 or curves.last < UNKNOWN:
         return False
     kept = LETTERS if curves.every == 1 else 0.8  # a first mean over steps is below what the run began with
-    if curves.start < 5 and curves.last < kept * curves.start:
+    if curves.start < UNTRAINED and curves.last < kept * curves.start:
         return False
     start = late_by_rate(curves)
     total, still = change(curves, start)
@@ -85,7 +85,7 @@ def flat_and_high(curves: Curves) -> bool:
 
 def held_out_falls(curves: Curves, start: float) -> bool:
     """Whether the held-out loss, which has the noise of no batch, falls by 1 % and more over the last part of the run."""
-    late = share(curves.evals.finite.values, start) if len(curves.evals.finite) else []
+    late = share(curves.evals.finite.values, start)
     per_value, error = slope(range(len(late)), late)
     return len(late) >= 4 and -per_value > 3 * error and -per_value * (len(late) - 1) > 0.01 * late[0]
 
@@ -94,4 +94,4 @@ def hard_text(curves: Curves) -> bool:
     """Whether a loss that stays high may be that of a text which is hard for a model that was trained before: it began below 5
     nats, and the rate is one for such models, or not known.
     """
-    return curves.start < 5 and curves.peak_rate < SLOW
+    return curves.start < UNTRAINED and curves.peak_rate < SLOW
